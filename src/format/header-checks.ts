@@ -1,0 +1,95 @@
+/**
+ * What a header must fulfil before anything else of the image is looked at (DESIGN: "no byte of an image is trusted").
+ * Each message names the field, its value and the limit.
+ */
+import { Qcow2Error } from '../errors.js';
+import { hex, isAligned } from '../util/integers.js';
+import {
+  INCOMPATIBLE_COMPRESSION_TYPE,
+  INCOMPATIBLE_CORRUPT,
+  INCOMPATIBLE_DATA_FILE,
+  INCOMPATIBLE_DIRTY,
+  INCOMPATIBLE_EXTENDED_L2,
+  KNOWN_FEATURES,
+  decodeFeatureNames,
+  describeBits,
+} from './features.js';
+import { geometryOf, l1EntriesFor } from './geometry.js';
+import type { Header } from './header.js';
+import { EXTENSION_FEATURE_NAMES, findExtension } from './header-extensions.js';
+import { MAX_L1_BYTES, MAX_REFCOUNT_ORDER, MAX_REFCOUNT_TABLE_BYTES, MAX_SNAPSHOTS } from './limits.js';
+
+const UNDERSTOOD = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT;
+/** Specified, but not handled by this build. */
+const NAMED = INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_COMPRESSION_TYPE | INCOMPATIBLE_EXTENDED_L2;
+
+/** Throws `BAD_IMAGE`, or `UNSUPPORTED` for what is well formed but not handled. */
+export function checkHeader(header: Header): void {
+  checkFeatures(header);
+  if (header.refcountOrder > MAX_REFCOUNT_ORDER) {
+    refuse(`refcount_order is ${header.refcountOrder}; it must be at most ${MAX_REFCOUNT_ORDER} (64 bits)`);
+  }
+  if (header.cryptMethod !== 0) {
+    const known = header.cryptMethod === 1 ? ' (AES)' : header.cryptMethod === 2 ? ' (LUKS)' : '';
+    throw new Qcow2Error(
+      header.cryptMethod > 2 ? 'BAD_IMAGE' : 'UNSUPPORTED',
+      `crypt_method is ${header.cryptMethod}${known}; only unencrypted images (0) are supported`,
+    );
+  }
+  checkTables(header);
+}
+
+function checkFeatures(header: Header): void {
+  const unknown = header.incompatible & ~UNDERSTOOD;
+  if (unknown !== 0n) {
+    const table = findExtension(header.extensions, EXTENSION_FEATURE_NAMES);
+    const named = table ? decodeFeatureNames(table.data) : [];
+    const words = describeBits(unknown, 'incompatible', [...KNOWN_FEATURES, ...named]);
+    const why = (unknown & ~NAMED) === 0n ? 'which this version does not handle' : 'which are unknown';
+    throw new Qcow2Error('UNSUPPORTED', `incompatible_features has ${words} set, ${why}`);
+  }
+  if (header.compressionType !== 0) {
+    refuse(`compression_type is ${header.compressionType} without its incompatible feature bit; it must be 0`);
+  }
+}
+
+function checkTables(header: Header): void {
+  const geometry = geometryOf(header.clusterBits, header.refcountOrder);
+  const aligned = (offset: number, field: string) => {
+    if (!isAligned(offset, geometry.clusterSize)) {
+      refuse(`${field} is ${hex(offset)}; it must be a multiple of the cluster size, ${hex(geometry.clusterSize)}`);
+    }
+  };
+  const maxTableClusters = MAX_REFCOUNT_TABLE_BYTES / geometry.clusterSize;
+  const tableClusters = header.refcountTableClusters;
+  if (tableClusters === 0 || tableClusters > maxTableClusters) {
+    refuse(`refcount_table_clusters is ${tableClusters}; it must be 1 to ${maxTableClusters}`);
+  }
+  aligned(header.refcountTableOffset, 'refcount_table_offset');
+  if (header.refcountTableOffset === 0) refuse('refcount_table_offset is 0; the header lies there');
+  if (header.snapshotCount > MAX_SNAPSHOTS) {
+    refuse(`nb_snapshots is ${header.snapshotCount}; it must be at most ${MAX_SNAPSHOTS}`);
+  }
+  aligned(header.snapshotsOffset, 'snapshots_offset');
+  if (header.snapshotCount > 0 && header.snapshotsOffset === 0) {
+    refuse(`snapshots_offset is 0 with nb_snapshots ${header.snapshotCount}; the header lies there`);
+  }
+  if (header.l1Entries > MAX_L1_BYTES / 8) {
+    refuse(`l1_size is ${header.l1Entries}; it must be at most ${MAX_L1_BYTES / 8} entries (${MAX_L1_BYTES} bytes)`);
+  }
+  const needed = l1EntriesFor(geometry, header.size);
+  if (needed > MAX_L1_BYTES / 8) {
+    refuse(
+      `size is ${header.size}; with this cluster size it must be at most ${(MAX_L1_BYTES / 8) * geometry.l2Coverage}`,
+    );
+  }
+  if (header.l1Entries < needed) {
+    refuse(`l1_size is ${header.l1Entries}; a disk of ${header.size} bytes needs at least ${needed}`);
+  }
+  aligned(header.l1Offset, 'l1_table_offset');
+  if (header.l1Entries > 0 && header.l1Offset === 0) refuse('l1_table_offset is 0; the header lies there');
+}
+
+function refuse(message: string): never {
+  throw new Qcow2Error('BAD_IMAGE', message);
+}

@@ -1,0 +1,21 @@
+/** Limits of the format and of QEMU's driver, which an image that QEMU is to open must keep. */
+
+export const MIN_CLUSTER_BITS = 9;
+export const MAX_CLUSTER_BITS = 21;
+export const MAX_REFCOUNT_ORDER = 6;
+
+/** Bytes of the active L1 table, and of each snapshot's. */
+export const MAX_L1_BYTES = 32 * 1024 * 1024;
+/** Bytes of the refcount table. */
+export const MAX_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024;
+export const MAX_SNAPSHOTS = 65536;
+/** Bytes of the snapshot table. */
+export const MAX_SNAPSHOT_TABLE_BYTES = 1024 * MAX_SNAPSHOTS;
+/** Bytes of the extra data of one snapshot. */
+export const MAX_SNAPSHOT_EXTRA_BYTES = 1024;
+/** Bytes of the backing file's name. */
+export const MAX_BACKING_NAME_BYTES = 1023;
+/** Host offsets of tables and data have 56 bits. Ours stop earlier: see `util/big-endian.ts`. */
+export const MAX_HOST_OFFSET = 2 ** 53 - 1;
+/** Bytes of a sector: the unit of compressed sizes, and the smallest write that we count on not to tear. */
+export const SECTOR_BYTES = 512;

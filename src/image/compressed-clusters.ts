@@ -1,0 +1,54 @@
+/**
+ * Compressed clusters, read: the stream is fetched, inflated and the cluster kept for a while, because a guest reads a
+ * cluster in several requests. Bounded by bytes.
+ */
+import { Inflater } from '../codec/inflate.js';
+import type { GuestOffset, HostOffset } from '../disk.js';
+import type { CompressedDescriptor } from '../format/compressed-descriptor.js';
+import type { Storage } from '../storage/storage.js';
+import { hex } from '../util/integers.js';
+
+const CACHE_BYTES = 4 * 1024 * 1024;
+
+export class CompressedClusters {
+  readonly #storage: Storage;
+  readonly #clusterSize: number;
+  readonly #inflater = new Inflater();
+  /** In the order of last use. */
+  readonly #kept = new Map<HostOffset, Uint8Array>();
+
+  constructor(storage: Storage, clusterSize: number) {
+    this.#storage = storage;
+    this.#clusterSize = clusterSize;
+  }
+
+  /** The content of the cluster at `guest`, to be read only. Throws `BAD_IMAGE` for a damaged stream. */
+  cluster(descriptor: CompressedDescriptor, guest: GuestOffset): Uint8Array {
+    const known = this.#kept.get(descriptor.host);
+    if (known !== undefined) {
+      this.#kept.delete(descriptor.host);
+      this.#kept.set(descriptor.host, known);
+      return known;
+    }
+    const source = new Uint8Array(descriptor.length);
+    this.#storage.read(descriptor.host, source);
+    const content = this.#takeBuffer();
+    this.#inflater.inflate(source, content, `the compressed cluster of guest offset ${hex(guest)}`);
+    this.#kept.set(descriptor.host, content);
+    return content;
+  }
+
+  /** The host clusters of compressed data may be put to another use now. */
+  forgetAll(): void {
+    this.#kept.clear();
+  }
+
+  #takeBuffer(): Uint8Array<ArrayBuffer> {
+    const limit = Math.max(1, Math.floor(CACHE_BYTES / this.#clusterSize));
+    if (this.#kept.size >= limit) {
+      const [oldest] = this.#kept.keys();
+      this.#kept.delete(oldest!);
+    }
+    return new Uint8Array(this.#clusterSize);
+  }
+}

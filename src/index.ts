@@ -1,0 +1,28 @@
+/**
+ * `qcow2-wasm`: the engine. Images are opened over a `Storage` and seen as a `Disk`; see `qcow2-wasm/opfs` for disks in the
+ * browser, `qcow2-wasm/node` for files, `qcow2-wasm/v86` for the emulator.
+ */
+export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
+export type { Disk, Extent, GuestOffset, HostOffset } from './disk.js';
+export type { Storage } from './storage/storage.js';
+export { NotResident, settle } from './storage/not-resident.js';
+export { MemoryStorage } from './storage/memory.js';
+export { BlobStorage } from './storage/blob.js';
+export { ReadOnlyStorage } from './storage/read-only.js';
+export { GuardedStorage } from './storage/guarded.js';
+export { loadKernels, referenceKernels, wasmKernels } from './kernels/index.js';
+export type { Kernels, KernelsFactory } from './kernels/kernels.js';
+export type { Header } from './format/header.js';
+export { createImage, type CreateOptions } from './image/create.js';
+export {
+  openChain,
+  openImage,
+  type BackingOpener,
+  type BackingReference,
+  type ChainOptions,
+  type OpenOptions,
+} from './image/open.js';
+export { Qcow2Image, type ImageStatistics } from './image/qcow2-image.js';
+export { RawDisk } from './image/raw-disk.js';
+export { copyDisk } from './operations/copy-disk.js';
+export type { Progress } from './util/progress.js';

@@ -1,0 +1,78 @@
+/**
+ * The header of an open image: the record as it stands in the file, and the few fields that are rewritten in place. Each
+ * method writes one group of fields that lies within one sector; the caller sees to the barriers around it.
+ */
+import { COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_DIRTY } from '../format/features.js';
+import { HEADER_AT, HEADER_PROBE_BYTES, decodeHeader, probeClusterSize, type Header } from '../format/header.js';
+import type { Storage } from '../storage/storage.js';
+import { setUint64, viewOf } from '../util/big-endian.js';
+
+/** Reads and checks the header. Throws `NOT_QCOW2`, `BAD_IMAGE` or `UNSUPPORTED`; changes nothing. */
+export function readHeader(storage: Storage): Header {
+  const probe = new Uint8Array(HEADER_PROBE_BYTES);
+  storage.read(0, probe);
+  const cluster = new Uint8Array(probeClusterSize(probe, storage.size));
+  storage.read(0, cluster);
+  return decodeHeader(cluster);
+}
+
+export class HeaderState {
+  readonly #storage: Storage;
+  #header: Header;
+
+  constructor(storage: Storage, header: Header) {
+    this.#storage = storage;
+    this.#header = header;
+  }
+
+  get value(): Header {
+    return this.#header;
+  }
+
+  get lazyRefcounts(): boolean {
+    return (this.#header.compatible & COMPATIBLE_LAZY_REFCOUNTS) !== 0n;
+  }
+
+  get dirty(): boolean {
+    return (this.#header.incompatible & INCOMPATIBLE_DIRTY) !== 0n;
+  }
+
+  setDirty(dirty: boolean): void {
+    const others = this.#header.incompatible & ~INCOMPATIBLE_DIRTY;
+    const incompatible = dirty ? others | INCOMPATIBLE_DIRTY : others;
+    this.#writeFlags(HEADER_AT.incompatible, incompatible);
+    this.#header = { ...this.#header, incompatible };
+  }
+
+  setAutoclear(autoclear: bigint): void {
+    this.#writeFlags(HEADER_AT.autoclear, autoclear);
+    this.#header = { ...this.#header, autoclear };
+  }
+
+  setRefcountTable(refcountTableOffset: number, refcountTableClusters: number): void {
+    const bytes = new Uint8Array(12);
+    const view = viewOf(bytes);
+    setUint64(view, 0, refcountTableOffset);
+    view.setUint32(8, refcountTableClusters);
+    this.#storage.write(HEADER_AT.refcountTableOffset, bytes);
+    this.#header = { ...this.#header, refcountTableOffset, refcountTableClusters };
+  }
+
+  /** The size of the disk and the place of the active L1 table: one write, so that they always fit each other. */
+  setSizeAndL1(size: number, l1Offset: number, l1Entries: number): void {
+    const bytes = new Uint8Array(HEADER_AT.l1Offset + 8 - HEADER_AT.size);
+    const view = viewOf(bytes);
+    setUint64(view, 0, size);
+    view.setUint32(8, this.#header.cryptMethod);
+    view.setUint32(HEADER_AT.l1Entries - HEADER_AT.size, l1Entries);
+    setUint64(view, HEADER_AT.l1Offset - HEADER_AT.size, l1Offset);
+    this.#storage.write(HEADER_AT.size, bytes);
+    this.#header = { ...this.#header, size, l1Offset, l1Entries };
+  }
+
+  #writeFlags(at: number, flags: bigint): void {
+    const bytes = new Uint8Array(8);
+    viewOf(bytes).setBigUint64(0, flags);
+    this.#storage.write(at, bytes);
+  }
+}

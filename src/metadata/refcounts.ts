@@ -1,0 +1,260 @@
+/**
+ * Refcounts: how often each host cluster is used (spec, "Host cluster management"). Two levels: the refcount table, held
+ * whole, names refcount blocks, whose slices are in a cache and worked on by the kernels.
+ *
+ * - A missing block counts 0 for all its clusters. It is made when the first of them is to be allocated, and takes the first
+ *   cluster it counts for itself.
+ * - A new block is written before the table entry that names it; a new table before the header names it.
+ * - Counts are changed in the cache only. `write` brings them to the file; lowering is the allocator's business.
+ */
+import { Qcow2Error } from '../errors.js';
+import type { Geometry } from '../format/geometry.js';
+import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
+import type { Kernels } from '../kernels/kernels.js';
+import type { Storage } from '../storage/storage.js';
+import { divideUp, hex } from '../util/integers.js';
+import type { HeaderState } from './header-state.js';
+import { OffsetTable, REFCOUNT_TABLE_HIGH_MASK } from './offset-table.js';
+import { encodeOnes } from './refcount-ones.js';
+import type { TableCache } from './table-cache.js';
+
+export interface RefcountsOptions {
+  readonly storage: Storage;
+  readonly header: HeaderState;
+  readonly geometry: Geometry;
+  readonly kernels: Kernels;
+  readonly cache: TableCache;
+}
+
+/** A part of a refcount block that is in the cache: entries `first .. end` count the clusters from `cluster` on. */
+interface Slice {
+  readonly address: number;
+  readonly offset: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+export class Refcounts {
+  readonly table: OffsetTable;
+  readonly #storage: Storage;
+  readonly #header: HeaderState;
+  readonly #geometry: Geometry;
+  readonly #kernels: Kernels;
+  readonly #cache: TableCache;
+  readonly #sliceEntries: number;
+
+  constructor(options: RefcountsOptions) {
+    const { storage, header, geometry, kernels, cache } = options;
+    this.#storage = storage;
+    this.#header = header;
+    this.#geometry = geometry;
+    this.#kernels = kernels;
+    this.#cache = cache;
+    this.#sliceEntries = (cache.slotBytes * 8) / geometry.refcountBits;
+    this.table = new OffsetTable({
+      storage,
+      name: 'refcount table',
+      offset: header.value.refcountTableOffset,
+      entries: (header.value.refcountTableClusters * geometry.clusterSize) / 8,
+      clusterSize: geometry.clusterSize,
+      highMask: REFCOUNT_TABLE_HIGH_MASK,
+    });
+  }
+
+  get(cluster: number): number {
+    const slice = this.#slice(cluster, 1);
+    if (slice === null) return 0;
+    return this.#kernels.refcountGet(slice.address, this.#geometry.refcountOrder, slice.first);
+  }
+
+  /** Sets one count. The block must exist (`ensureBlock`). */
+  set(cluster: number, value: number): void {
+    const slice = this.#slice(cluster, 1)!;
+    this.#kernels.refcountSet(slice.address, this.#geometry.refcountOrder, slice.first, value);
+    this.#cache.markDirty(slice.offset);
+  }
+
+  /**
+   * Adds `delta` to the counts of `count` clusters. Throws `CORRUPT` where a count would fall below 0 or its block is
+   * missing, `LIMIT` where it would not fit its width; the clusters before that one are changed then.
+   */
+  add(first: number, count: number, delta: number): void {
+    let done = 0;
+    while (done < count) {
+      const cluster = first + done;
+      const slice = this.#slice(cluster, count - done);
+      if (slice === null) this.#refuseChange(cluster, 0, delta);
+      const { address, offset, first: from, end } = slice;
+      const failed = this.#kernels.refcountAdd(address, this.#geometry.refcountOrder, from, end - from, delta);
+      if (failed >= 0) {
+        const bad = cluster + failed - from;
+        this.#refuseChange(bad, this.get(bad), delta);
+      }
+      this.#cache.markDirty(offset);
+      done += end - from;
+    }
+  }
+
+  /** The first cluster at or after `from` that is free, making its block if it has none. */
+  nextFree(from: number): number {
+    let cluster = from;
+    for (;;) {
+      this.ensureBlock(this.#blockOf(cluster));
+      const slice = this.#slice(cluster, Infinity)!;
+      const { address, first, end } = slice;
+      const used = this.#kernels.refcountUsedLength(address, this.#geometry.refcountOrder, first, end);
+      cluster += used;
+      if (first + used < end) return cluster;
+    }
+  }
+
+  /** How many clusters from `from` on, at most `want`, are free and have a block, or get one. */
+  freeLength(from: number, want: number): number {
+    let length = 0;
+    while (length < want) {
+      this.ensureBlock(this.#blockOf(from + length));
+      const slice = this.#slice(from + length, want - length)!;
+      const { address, first, end } = slice;
+      const free = this.#kernels.refcountFreeLength(address, this.#geometry.refcountOrder, first, end);
+      length += free;
+      if (first + free < end) break;
+    }
+    return length;
+  }
+
+  hasBlock(index: number): boolean {
+    return index < this.table.entries && this.table.get(index) !== 0;
+  }
+
+  /** Makes block `index`, at the first cluster that it counts, unless it is there. Grows the table as needed. */
+  ensureBlock(index: number): void {
+    if (this.hasBlock(index)) return;
+    const { refcountBlockEntries } = this.#geometry;
+    this.placeBlock(index, index * refcountBlockEntries);
+  }
+
+  /**
+   * Makes block `index` at `cluster`, whose count must be 0 and which may be counted by the block itself. The caller
+   * adds the count of `cluster` when another block counts it.
+   */
+  placeBlock(index: number, cluster: number): void {
+    if (index >= this.table.entries) this.#growTable(index + 1);
+    if (this.hasBlock(index)) return; // growing the table made it
+    const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
+    const host = cluster * clusterSize;
+    const own = cluster - index * refcountBlockEntries;
+    const content = new Uint8Array(clusterSize);
+    const countsItself = own >= 0 && own < refcountBlockEntries;
+    if (countsItself) encodeOnes(content, refcountOrder, own, 1);
+    this.#cache.forget(host, clusterSize);
+    this.#storage.write(host, content);
+    this.table.set(index, host, { copied: false });
+  }
+
+  /**
+   * Makes `count` contiguous clusters past everything that is counted, for a table that no block could hold at one
+   * piece, with refcounts of 1. The blocks that count them come first. Returns the first of the `count` clusters.
+   */
+  reserveAtEnd(count: number): number {
+    const plan = this.#planEnd(this.#blocksInUse(), count);
+    if (plan.firstBlock + plan.blocks > this.table.entries) {
+      this.#growTable(plan.firstBlock + plan.blocks);
+      return this.reserveAtEnd(count);
+    }
+    this.#writeEndBlocks(plan);
+    for (let index = 0; index < plan.blocks; index++) {
+      const host = (plan.firstCluster + index) * this.#geometry.clusterSize;
+      this.table.set(plan.firstBlock + index, host, { copied: false });
+    }
+    return plan.firstCluster + plan.blocks;
+  }
+
+  /** Brings all counts to the file; a barrier before the table names new blocks. What it wrote is not stable yet. */
+  write(): void {
+    this.#cache.writeBack();
+    if (!this.table.dirty) return;
+    this.#storage.flush();
+    this.table.write();
+  }
+
+  #blockOf(cluster: number): number {
+    return Math.floor(cluster / this.#geometry.refcountBlockEntries);
+  }
+
+  /** The cached slice with the count of `cluster` and as many after it as lie in it, at most `count`. Null: no block. */
+  #slice(cluster: number, count: number): Slice | null {
+    const index = this.#blockOf(cluster);
+    const block = index < this.table.entries ? this.table.get(index) : 0;
+    if (block === 0) return null;
+    const entry = cluster - index * this.#geometry.refcountBlockEntries;
+    const sliceIndex = Math.floor(entry / this.#sliceEntries);
+    const offset = block + sliceIndex * this.#cache.slotBytes;
+    const first = entry - sliceIndex * this.#sliceEntries;
+    return { address: this.#cache.load(offset), offset, first, end: Math.min(this.#sliceEntries, first + count) };
+  }
+
+  #blocksInUse(): number {
+    let count = this.table.entries;
+    while (count > 0 && this.table.get(count - 1) === 0) count--;
+    return count;
+  }
+
+  /** Where `count` clusters and the blocks that count both lie, from the first cluster of block `firstBlock` on. */
+  #planEnd(firstBlock: number, count: number) {
+    const { refcountBlockEntries } = this.#geometry;
+    let blocks = 1;
+    while (blocks * refcountBlockEntries < blocks + count) blocks = divideUp(blocks + count, refcountBlockEntries);
+    return { firstBlock, blocks, firstCluster: firstBlock * refcountBlockEntries, used: blocks + count };
+  }
+
+  #writeEndBlocks(plan: { blocks: number; firstCluster: number; used: number }): void {
+    const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
+    for (let index = 0; index < plan.blocks; index++) {
+      const content = new Uint8Array(clusterSize);
+      const ones = Math.min(refcountBlockEntries, plan.used - index * refcountBlockEntries);
+      encodeOnes(content, refcountOrder, 0, ones);
+      const host = (plan.firstCluster + index) * clusterSize;
+      this.#cache.forget(host, clusterSize);
+      this.#storage.write(host, content);
+    }
+  }
+
+  /** Moves the table past everything that it counts, with room for `needed` entries and half as many again. */
+  #growTable(needed: number): void {
+    const { clusterSize } = this.#geometry;
+    const oldEntries = this.table.entries;
+    const oldOffset = this.table.offset;
+    const perCluster = clusterSize / 8;
+    let clusters = divideUp(Math.max(needed, Math.ceil(oldEntries * 1.5)), perCluster);
+    let plan = this.#planEnd(oldEntries, clusters);
+    while (clusters * perCluster < Math.max(needed, plan.firstBlock + plan.blocks)) {
+      clusters++;
+      plan = this.#planEnd(oldEntries, clusters);
+    }
+    if (clusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
+      const limit = `the limit is ${MAX_REFCOUNT_TABLE_BYTES}`;
+      throw new Qcow2Error('LIMIT', `the refcount table would need ${clusters * clusterSize} bytes; ${limit}`);
+    }
+    this.write();
+    this.#writeEndBlocks(plan);
+    const offset = (plan.firstCluster + plan.blocks) * clusterSize;
+    const content = this.table.encodeGrown(clusters * perCluster);
+    const view = new DataView(content.buffer);
+    for (let index = 0; index < plan.blocks; index++) {
+      const host = (plan.firstCluster + index) * clusterSize;
+      view.setBigUint64((oldEntries + index) * 8, BigInt(host));
+    }
+    this.#storage.write(offset, content);
+    this.#storage.flush();
+    this.#header.setRefcountTable(offset, clusters);
+    this.#storage.flush();
+    this.table.adopt(offset, content);
+    this.add(oldOffset / clusterSize, (oldEntries * 8) / clusterSize, -1);
+  }
+
+  #refuseChange(cluster: number, count: number, delta: number): never {
+    const where = `the cluster at ${hex(cluster * this.#geometry.clusterSize)} has refcount ${count}`;
+    if (count + delta < 0) throw new Qcow2Error('CORRUPT', `${where}; it cannot be lowered by ${-delta}`);
+    throw new Qcow2Error('LIMIT', `${where}; with ${this.#geometry.refcountBits} bits it cannot be raised by ${delta}`);
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Guarded storage: the decorator that every writable image works through.
+ *
+ * - After a failed write, truncate or flush it is *poisoned*: what the file holds is not known any more, so every later
+ *   change is refused with `POISONED` until the image is opened again (invariant 8 of `metadata/write-order.ts`). Reads
+ *   go on: what the guest was told is still in the caches and in the file.
+ * - Errors of the host become `Qcow2Error`s, with the cause kept.
+ * - It knows whether anything was written since the last flush, so that a barrier with nothing before it costs nothing.
+ */
+import { Qcow2Error, isQcow2Error } from '../errors.js';
+import { NotResident } from './not-resident.js';
+import type { Storage } from './storage.js';
+
+export class GuardedStorage implements Storage {
+  readonly #inner: Storage;
+  #failure: unknown = undefined;
+  #closed = false;
+  #unstable = false;
+
+  constructor(inner: Storage) {
+    this.#inner = inner;
+  }
+
+  get size(): number {
+    return this.#inner.size;
+  }
+
+  get readOnly(): boolean {
+    return this.#inner.readOnly;
+  }
+
+  /** Whether an earlier change failed. */
+  get poisoned(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    this.#checkOpen();
+    try {
+      this.#inner.read(offset, target);
+    } catch (error) {
+      throw asStorageError(error, `read of ${target.length} bytes at offset ${offset}`);
+    }
+  }
+
+  write(offset: number, source: Uint8Array): void {
+    this.#unstable = true;
+    this.#change(`write of ${source.length} bytes at offset ${offset}`, () => this.#inner.write(offset, source));
+  }
+
+  truncate(size: number): void {
+    this.#unstable = true;
+    this.#change(`truncate to ${size} bytes`, () => this.#inner.truncate(size));
+  }
+
+  /** Does nothing when nothing was written since the last one. */
+  flush(): void {
+    if (!this.#unstable && !this.poisoned) {
+      this.#checkOpen();
+      return;
+    }
+    this.#change('flush', () => this.#inner.flush());
+    this.#unstable = false;
+  }
+
+  /** Closes the inner storage, once; poisoned or not. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#inner.close();
+  }
+
+  #change(what: string, change: () => void): void {
+    this.#checkOpen();
+    if (this.poisoned) {
+      throw new Qcow2Error('POISONED', `${what} refused: an earlier write failed; close the image and open it again`, {
+        cause: this.#failure,
+      });
+    }
+    try {
+      change();
+    } catch (error) {
+      this.#failure = asStorageError(error, what);
+      throw this.#failure;
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new Qcow2Error('CLOSED', 'the storage was used after close()');
+  }
+}
+
+function asStorageError(error: unknown, what: string): unknown {
+  if (error instanceof NotResident || isQcow2Error(error)) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new Qcow2Error('IO', `${what} failed: ${reason}`, { cause: error });
+}
