@@ -21,8 +21,8 @@ import { edgesOf, planWrite, type Edge } from './write-plan.js';
 import { executeWrite } from './write.js';
 import { discardRange, zeroRange, type ZeroTarget } from './zero.js';
 
-/** Clusters that wait to be freed before a flush is made of our own accord, so that the list stays short. */
-const MOST_WAITING_CLUSTERS = 1 << 20;
+/** Ranges that may wait to be freed before a flush is made of our own accord, so that the list stays short. */
+const MOST_WAITING_RANGES = 1 << 16;
 
 export interface ImageStatistics {
   /** Table slices that were looked up and found in memory, and that had to be loaded. */
@@ -96,14 +96,14 @@ export class Qcow2Image implements Disk {
 
   write(offset: GuestOffset, source: Uint8Array): void {
     this.#check(offset, source.length);
-    const { allocator } = this.#changeable();
+    const { allocator, guard } = this.#changeable();
     if (source.length === 0) return;
     const steps = planWrite(this.#mapping, offset, source.length);
     const edges = edgesOf(steps, offset, source.length, this.clusterSize);
     const head = this.#readEdge(edges.head);
     const tail = this.#readEdge(edges.tail);
     this.#tables.beforeGuestChange();
-    const target = { storage: this.#storage, clusterSize: this.clusterSize, allocator, l2: this.#tables.l2 };
+    const target = { storage: this.#storage, clusterSize: this.clusterSize, allocator, guard, l2: this.#tables.l2 };
     executeWrite(target, steps, { offset, source, head, tail });
     this.#afterChange();
   }
@@ -206,7 +206,7 @@ export class Qcow2Image implements Disk {
     const { allocator, order } = this.#tables.writable!;
     if (allocator.waiting === 0) return;
     this.#compressed.forgetAll();
-    if (allocator.waiting > MOST_WAITING_CLUSTERS) order.flush();
+    if (allocator.waiting > MOST_WAITING_RANGES) order.flush();
   }
 
   #check(offset: GuestOffset, length: number): void {

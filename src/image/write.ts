@@ -7,6 +7,7 @@
 import type { GuestOffset, HostOffset } from '../disk.js';
 import type { Allocator } from '../metadata/allocator.js';
 import type { L2Tables } from '../metadata/l2-tables.js';
+import type { OverlapGuard } from '../metadata/overlap-guard.js';
 import type { Storage } from '../storage/storage.js';
 import type { WriteStep } from './write-plan.js';
 
@@ -14,6 +15,7 @@ export interface WriteTarget {
   readonly storage: Storage;
   readonly clusterSize: number;
   readonly allocator: Allocator;
+  readonly guard: OverlapGuard;
   readonly l2: L2Tables;
 }
 
@@ -32,10 +34,12 @@ export function executeWrite(target: WriteTarget, steps: readonly WriteStep[], d
     switch (step.kind) {
       case 'in-place': {
         const from = step.offset - data.offset;
+        target.guard.check(step.host, step.length, 'guest data');
         target.storage.write(step.host, data.source.subarray(from, from + step.length));
         break;
       }
       case 'reuse':
+        target.guard.check(step.host, step.count * target.clusterSize, 'guest data');
         fillAndLink(target, step, step.host, data);
         break;
       case 'allocate':

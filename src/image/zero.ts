@@ -4,7 +4,7 @@
  * - Writing zeroes, version 3: clusters get the zero flag. A cluster covered in part is taken whole when the rest of it
  *   reads as zeroes already; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes.
  * - Discard: a hint. Clusters covered in part are left alone, but for the tail of the disk. A cluster then reads as
- *   zeroes; in version 2, where the backing file has data, as the backing file.
+ *   zeroes. Version 2 over a backing file ignores it, as QEMU does since 5.1: old backing data would show through.
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import type { L2Tables } from '../metadata/l2-tables.js';
@@ -75,6 +75,7 @@ function writeRealZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffse
 
 export function discardRange(target: ZeroTarget, offset: GuestOffset, length: number): void {
   const { clusterSize, disk } = target;
+  if (target.version === 2 && target.hasBacking) return;
   const end = offset + length;
   const first = Math.ceil(offset / clusterSize);
   const last = end === disk.size ? Math.ceil(end / clusterSize) : Math.floor(end / clusterSize);

@@ -1,8 +1,7 @@
 /**
  * Allocator: hands out free clusters, first fit, and takes back those that are no longer named.
  *
- * - What is handed out has refcount 0, and is neither the header, the active L1 table nor the refcount table: an image whose
- *   refcounts are wrong must not lose these.
+ * - What is handed out has refcount 0 and overlaps no metadata: an image whose refcounts are wrong must not lose that.
  * - Freed clusters wait: their refcounts are lowered by `applyFrees`, which the write order calls once the entries that
  *   named them are gone from the file stably (invariants 3 and 4 of `write-order.ts`).
  */
@@ -11,6 +10,7 @@ import { Qcow2Error } from '../errors.js';
 import type { Geometry } from '../format/geometry.js';
 import { MAX_HOST_OFFSET } from '../format/limits.js';
 import { divideUp, hex } from '../util/integers.js';
+import type { OverlapGuard } from './overlap-guard.js';
 import type { Refcounts } from './refcounts.js';
 
 export interface ClusterRun {
@@ -19,19 +19,10 @@ export interface ClusterRun {
   readonly count: number;
 }
 
-/** A range of the file that must never be handed out. */
-export interface FixedRange {
-  readonly name: string;
-  readonly offset: HostOffset;
-  /** Bytes. */
-  readonly length: number;
-}
-
 export interface AllocatorOptions {
   readonly refcounts: Refcounts;
   readonly geometry: Geometry;
-  /** The header, the L1 table, the refcount table, as they lie now. */
-  readonly fixedRanges: () => readonly FixedRange[];
+  readonly guard: OverlapGuard;
   /** Called before the first change of a refcount since the image was opened or was last clean. */
   readonly beforeChange: () => void;
 }
@@ -40,18 +31,16 @@ export class Allocator {
   readonly #options: AllocatorOptions;
   /** No cluster below it is free, as far as is known. */
   #firstFree = 0;
-  /** First cluster and count, alternating. */
-  readonly #waiting: number[] = [];
+  /** Ranges of clusters that nothing names any more, in the order they were freed. */
+  readonly #waiting: { readonly first: number; count: number }[] = [];
 
   constructor(options: AllocatorOptions) {
     this.#options = options;
   }
 
-  /** Clusters that wait to be freed. */
+  /** Ranges of clusters that wait to be freed. */
   get waiting(): number {
-    let clusters = 0;
-    for (let index = 1; index < this.#waiting.length; index += 2) clusters += this.#waiting[index]!;
-    return clusters;
+    return this.#waiting.length;
   }
 
   /** The first free run, of at most `want` clusters; refcount 1 from now on. Throws `LIMIT` or `CORRUPT`. */
@@ -89,17 +78,16 @@ export class Allocator {
     const { clusterSize } = this.#options.geometry;
     const first = Math.floor(host / clusterSize);
     const count = divideUp(host + length, clusterSize) - first;
-    const last = this.#waiting.length;
-    if (last > 0 && this.#waiting[last - 2]! + this.#waiting[last - 1]! === first) this.#waiting[last - 1]! += count;
-    else this.#waiting.push(first, count);
+    const previous = this.#waiting.at(-1);
+    if (previous !== undefined && previous.first + previous.count === first) previous.count += count;
+    else this.#waiting.push({ first, count });
   }
 
   /** Lowers the refcounts of what was freed. Nothing stable names it any more. */
   applyFrees(): void {
     const { refcounts } = this.#options;
-    for (let index = 0; index < this.#waiting.length; index += 2) {
-      const first = this.#waiting[index]!;
-      refcounts.add(first, this.#waiting[index + 1]!, -1);
+    for (const { first, count } of this.#waiting) {
+      refcounts.add(first, count, -1);
       this.#firstFree = Math.min(this.#firstFree, first);
     }
     this.#waiting.length = 0;
@@ -118,11 +106,6 @@ export class Allocator {
     if (end > MAX_HOST_OFFSET) {
       throw new Qcow2Error('LIMIT', `the image file would reach ${hex(end)}; host offsets stop at 2^53 - 1`);
     }
-    for (const range of this.#options.fixedRanges()) {
-      if (start < range.offset + range.length && range.offset < end) {
-        const where = `${hex(start)} to ${hex(end)}`;
-        throw new Qcow2Error('CORRUPT', `the clusters at ${where} have refcount 0, but the ${range.name} lies there`);
-      }
-    }
+    this.#options.guard.check(start, end - start, 'clusters that count as free');
   }
 }

@@ -2,10 +2,13 @@
  * The header of an open image: the record as it stands in the file, and the few fields that are rewritten in place. Each
  * method writes one group of fields that lies within one sector; the caller sees to the barriers around it.
  */
+import { Qcow2Error } from '../errors.js';
 import { COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_DIRTY } from '../format/features.js';
 import { HEADER_AT, HEADER_PROBE_BYTES, decodeHeader, probeClusterSize, type Header } from '../format/header.js';
+import { SNAPSHOT_FIXED_BYTES } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
+import { alignUp, hex } from '../util/integers.js';
 
 /** Reads and checks the header. Throws `NOT_QCOW2`, `BAD_IMAGE` or `UNSUPPORTED`; changes nothing. */
 export function readHeader(storage: Storage): Header {
@@ -13,7 +16,25 @@ export function readHeader(storage: Storage): Header {
   storage.read(0, probe);
   const cluster = new Uint8Array(probeClusterSize(probe, storage.size));
   storage.read(0, cluster);
-  return decodeHeader(cluster);
+  const header = decodeHeader(cluster);
+  checkPlaces(header, storage.size);
+  return header;
+}
+
+/** The tables that the header names must lie inside the file; the last cluster of a file may be cut short. */
+function checkPlaces(header: Header, fileSize: number): void {
+  const clusterSize = 2 ** header.clusterBits;
+  const limit = alignUp(fileSize, clusterSize);
+  const check = (name: string, offset: number, length: number) => {
+    if (length === 0 || offset + length <= limit) return;
+    const where = `lies at ${hex(offset)} to ${hex(offset + length)}; the file ends at ${hex(fileSize)}`;
+    throw new Qcow2Error('BAD_IMAGE', `the ${name} ${where}`);
+  };
+  const { l1Entries, refcountTableClusters, snapshotCount } = header;
+  check(`L1 table (l1_size ${l1Entries})`, header.l1Offset, l1Entries * 8);
+  const refcountTable = `refcount table (refcount_table_clusters ${refcountTableClusters})`;
+  check(refcountTable, header.refcountTableOffset, refcountTableClusters * clusterSize);
+  check(`snapshot table (nb_snapshots ${snapshotCount})`, header.snapshotsOffset, snapshotCount * SNAPSHOT_FIXED_BYTES);
 }
 
 export class HeaderState {

@@ -11,7 +11,8 @@ import { Allocator } from './allocator.js';
 import { chooseCacheSizes } from './cache-sizes.js';
 import { HeaderState } from './header-state.js';
 import { L2Tables } from './l2-tables.js';
-import { L1_HIGH_MASK, OffsetTable } from './offset-table.js';
+import { L1_HIGH_MASK, OffsetTable, REFCOUNT_TABLE_HIGH_MASK } from './offset-table.js';
+import { OverlapGuard } from './overlap-guard.js';
 import { Refcounts } from './refcounts.js';
 import { TableCache } from './table-cache.js';
 import { WriteOrder } from './write-order.js';
@@ -29,6 +30,7 @@ export interface ImageTablesOptions {
 export interface WritableTables {
   readonly refcounts: Refcounts;
   readonly allocator: Allocator;
+  readonly guard: OverlapGuard;
   readonly order: WriteOrder;
 }
 
@@ -120,20 +122,31 @@ export class ImageTables {
   #makeWritable(kernels: Kernels, l2Cache: TableCache, refcountCache: TableCache): WritableTables {
     const { geometry, header, l1 } = this;
     const storage = this.#storage;
-    const refcounts = new Refcounts({ storage, header, geometry, kernels, cache: refcountCache });
+    const refcountTable = new OffsetTable({
+      storage,
+      name: 'refcount table',
+      offset: header.value.refcountTableOffset,
+      entries: (header.value.refcountTableClusters * geometry.clusterSize) / 8,
+      clusterSize: geometry.clusterSize,
+      highMask: REFCOUNT_TABLE_HIGH_MASK,
+    });
+    const guard = new OverlapGuard({ geometry, header, l1, refcountTable });
+    const cache = refcountCache;
+    const refcounts = new Refcounts({ storage, header, geometry, kernels, cache, table: refcountTable, guard });
     const allocator = new Allocator({
       refcounts,
       geometry,
-      fixedRanges: () => [
-        { name: 'header', offset: 0, length: geometry.clusterSize },
-        { name: 'L1 table', offset: l1.offset, length: l1.entries * 8 },
-        { name: 'refcount table', offset: refcounts.table.offset, length: refcounts.table.entries * 8 },
-      ],
+      guard,
       beforeChange: () => {
         if (header.lazyRefcounts && !header.dirty) header.setDirty(true);
       },
     });
-    return { refcounts, allocator, order: new WriteOrder({ storage, header, refcounts, allocator, l1, l2Cache }) };
+    return {
+      refcounts,
+      allocator,
+      guard,
+      order: new WriteOrder({ storage, header, refcounts, allocator, l1, l2Cache }),
+    };
   }
 }
 

@@ -68,9 +68,9 @@ export class L2Tables {
   /** Guest clusters `cluster .. cluster + count` become data at `host`, refcount one. What they named before is freed. */
   linkData(cluster: number, count: number, host: HostOffset): void {
     this.#replace(cluster, count, (run, address, first, done) => {
-      this.#freeRun(run, host + done * this.#options.geometry.clusterSize);
       const at = host + done * this.#options.geometry.clusterSize;
-      this.#fill(address, first, run.count, lowOf(at), (highOf(at) | HIGH_COPIED) >>> 0);
+      this.#freeRun(run, at);
+      this.#fill(address, first, run.count, { low: lowOf(at), high: (highOf(at) | HIGH_COPIED) >>> 0 });
     });
   }
 
@@ -80,7 +80,7 @@ export class L2Tables {
       if (run.kind === 'zero') return;
       if (options.keep && (run.kind === 'data' || run.kind === 'zero-allocated')) {
         const high = (highOf(run.host) | (run.copied ? HIGH_COPIED : 0)) >>> 0;
-        this.#fill(address, first, run.count, (lowOf(run.host) | LOW_ZERO) >>> 0, high);
+        this.#fill(address, first, run.count, { low: (lowOf(run.host) | LOW_ZERO) >>> 0, high });
         return;
       }
       this.#freeRun(run, null);
@@ -188,8 +188,10 @@ export class L2Tables {
     }
   }
 
-  #fill(address: number, first: number, count: number, low: number, high: number): void {
-    this.#options.kernels.l2FillRun(address, first, count, low, high, this.#options.geometry.clusterSize);
+  /** Writes a run of entries that name host clusters following each other, from `entry` on. */
+  #fill(address: number, first: number, count: number, entry: { readonly low: number; readonly high: number }): void {
+    const { kernels, geometry } = this.#options;
+    kernels.l2FillRun(address, first, count, entry.low, entry.high, geometry.clusterSize);
   }
 
   /** Frees what `run` names, unless it names `kept` already (a cluster that is put to use in place). */

@@ -38,6 +38,8 @@ export class OffsetTable {
   #offset: HostOffset;
   /** Low and high word of each entry. */
   #words: Uint32Array;
+  /** All offsets that the entries name, for `names`. */
+  readonly #named = new Set<HostOffset>();
   readonly #dirtySectors = new Set<number>();
 
   constructor(options: OffsetTableOptions) {
@@ -51,6 +53,7 @@ export class OffsetTable {
     const bytes = new Uint8Array(entries * 8);
     storage.read(offset, bytes);
     this.#words = decodeWords(bytes);
+    this.#collectNames();
   }
 
   get offset(): HostOffset {
@@ -67,9 +70,7 @@ export class OffsetTable {
 
   /** The offset that entry `index` names, checked: 0, or a cluster inside the file. Throws `CORRUPT`. */
   get(index: number): HostOffset {
-    const high = (this.#words[2 * index + 1]! & this.#options.highMask) >>> 0;
-    const low = (this.#words[2 * index]! & LOW_OFFSET_MASK) >>> 0;
-    const host = high * 0x1_0000_0000 + low;
+    const host = this.#hostOf(index);
     return this.#checked(index, host);
   }
 
@@ -78,7 +79,14 @@ export class OffsetTable {
     return (this.#words[2 * index + 1]! & COPIED) !== 0;
   }
 
+  /** Whether some entry names `offset`. */
+  names(offset: HostOffset): boolean {
+    return this.#named.has(offset);
+  }
+
   set(index: number, offset: HostOffset, options: { readonly copied: boolean }): void {
+    this.#named.delete(this.#hostOf(index));
+    if (offset !== 0) this.#named.add(offset);
     this.#words[2 * index] = offset % 0x1_0000_0000;
     this.#words[2 * index + 1] = (Math.floor(offset / 0x1_0000_0000) | (options.copied ? COPIED : 0)) >>> 0;
     this.#dirtySectors.add(Math.floor(index / ENTRIES_PER_SECTOR));
@@ -111,6 +119,21 @@ export class OffsetTable {
     this.#words = decodeWords(content);
     this.#offset = offset;
     this.#dirtySectors.clear();
+    this.#collectNames();
+  }
+
+  #hostOf(index: number): HostOffset {
+    const high = (this.#words[2 * index + 1]! & this.#options.highMask) >>> 0;
+    const low = (this.#words[2 * index]! & LOW_OFFSET_MASK) >>> 0;
+    return high * 0x1_0000_0000 + low;
+  }
+
+  #collectNames(): void {
+    this.#named.clear();
+    for (let index = 0; index < this.entries; index++) {
+      const host = this.#hostOf(index);
+      if (host !== 0) this.#named.add(host);
+    }
   }
 
   #encode(first: number, end: number): Uint8Array {

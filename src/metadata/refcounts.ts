@@ -14,7 +14,8 @@ import type { Kernels } from '../kernels/kernels.js';
 import type { Storage } from '../storage/storage.js';
 import { divideUp, hex } from '../util/integers.js';
 import type { HeaderState } from './header-state.js';
-import { OffsetTable, REFCOUNT_TABLE_HIGH_MASK } from './offset-table.js';
+import type { OffsetTable } from './offset-table.js';
+import type { OverlapGuard } from './overlap-guard.js';
 import { encodeOnes } from './refcount-ones.js';
 import type { TableCache } from './table-cache.js';
 
@@ -24,6 +25,8 @@ export interface RefcountsOptions {
   readonly geometry: Geometry;
   readonly kernels: Kernels;
   readonly cache: TableCache;
+  readonly table: OffsetTable;
+  readonly guard: OverlapGuard;
 }
 
 /** A part of a refcount block that is in the cache: entries `first .. end` count the clusters from `cluster` on. */
@@ -41,6 +44,7 @@ export class Refcounts {
   readonly #geometry: Geometry;
   readonly #kernels: Kernels;
   readonly #cache: TableCache;
+  readonly #guard: OverlapGuard;
   readonly #sliceEntries: number;
 
   constructor(options: RefcountsOptions) {
@@ -51,14 +55,8 @@ export class Refcounts {
     this.#kernels = kernels;
     this.#cache = cache;
     this.#sliceEntries = (cache.slotBytes * 8) / geometry.refcountBits;
-    this.table = new OffsetTable({
-      storage,
-      name: 'refcount table',
-      offset: header.value.refcountTableOffset,
-      entries: (header.value.refcountTableClusters * geometry.clusterSize) / 8,
-      clusterSize: geometry.clusterSize,
-      highMask: REFCOUNT_TABLE_HIGH_MASK,
-    });
+    this.table = options.table;
+    this.#guard = options.guard;
   }
 
   get(cluster: number): number {
@@ -142,6 +140,7 @@ export class Refcounts {
     if (this.hasBlock(index)) return; // growing the table made it
     const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
     const host = cluster * clusterSize;
+    this.#guard.check(host, clusterSize, 'a new refcount block');
     const own = cluster - index * refcountBlockEntries;
     const content = new Uint8Array(clusterSize);
     const countsItself = own >= 0 && own < refcountBlockEntries;
@@ -209,6 +208,7 @@ export class Refcounts {
 
   #writeEndBlocks(plan: { blocks: number; firstCluster: number; used: number }): void {
     const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
+    this.#guard.check(plan.firstCluster * clusterSize, plan.used * clusterSize, 'new refcount blocks and their table');
     for (let index = 0; index < plan.blocks; index++) {
       const content = new Uint8Array(clusterSize);
       const ones = Math.min(refcountBlockEntries, plan.used - index * refcountBlockEntries);
