@@ -1,0 +1,69 @@
+/**
+ * npm test [-- project ...]: everything that has to hold, from a fresh clone: tools, build, lint, guest and demo, then the
+ * tests of the projects named (unit, interop, browser), or of all. The last line says how many passed and failed.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from './build.mjs';
+import { lint } from './lint.mjs';
+import { ROOT } from './stale.mjs';
+import { provideTools } from './test-tools.mjs';
+
+const PROJECTS = ['unit', 'interop', 'browser'];
+const RESULTS = join(ROOT, '.tmp/test-results.json');
+const GUEST_FOLDER = join(ROOT, 'demo/guest');
+
+/** Runs a script of the project with Node; throws when it fails. */
+function runScript(path) {
+  const { status } = spawnSync(process.execPath, [join(ROOT, path)], { cwd: ROOT, stdio: 'inherit' });
+  if (status !== 0) throw new Error(`${path} failed`);
+}
+
+function prepareDemo() {
+  const hasGuest = readdirSync(GUEST_FOLDER).some((name) => name.endsWith('.qcow2'));
+  if (!hasGuest) runScript('demo/guest/make-guest.mjs');
+  runScript('demo/build.mjs');
+}
+
+/** Runs vitest and returns its counts; `ok` is false also for errors outside of any test. */
+function runTests(projects) {
+  mkdirSync(join(ROOT, '.tmp'), { recursive: true });
+  rmSync(RESULTS, { force: true });
+  const options = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${RESULTS}`];
+  const script = join(ROOT, 'node_modules/vitest/vitest.mjs');
+  const selected = projects.map((project) => `--project=${project}`);
+  const { status } = spawnSync(process.execPath, [script, ...options, ...selected], { cwd: ROOT, stdio: 'inherit' });
+  if (!existsSync(RESULTS)) return { passed: 0, failed: 0, skipped: 0, ok: false };
+  const results = JSON.parse(readFileSync(RESULTS, 'utf8'));
+  // A file that could not even be loaded has no tests, but it has failed.
+  const unloaded = results.testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0);
+  return {
+    passed: results.numPassedTests,
+    failed: results.numFailedTests + unloaded.length,
+    skipped: results.numPendingTests + results.numTodoTests,
+    ok: status === 0,
+  };
+}
+
+async function main(projects) {
+  const unknown = projects.filter((project) => !PROJECTS.includes(project));
+  if (unknown.length > 0) throw new Error(`no such project: ${unknown.join(', ')}; there are ${PROJECTS.join(', ')}`);
+  if (!provideTools(projects)) return false;
+  await build();
+  const clean = await lint();
+  if (projects.includes('browser')) prepareDemo();
+  const { passed, failed, skipped, ok } = runTests(projects);
+  if (!clean) console.error('lint failed, see above');
+  if (!ok && failed === 0) console.error('vitest failed outside of the tests, see above');
+  console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+  return clean && ok && failed === 0 && passed > 0;
+}
+
+try {
+  const named = process.argv.slice(2);
+  process.exitCode = (await main(named.length > 0 ? named : PROJECTS)) ? 0 : 1;
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,55 @@
+/**
+ * Three projects: `unit` (everything in this process), `interop` (against QEMU's tools) and `browser` (Chromium; one file at
+ * a time, after the others, because these measure and wait).
+ */
+import { defineConfig, type Plugin } from 'vitest/config';
+import { bundleWorkerSource, WORKER_SOURCE_ID } from './scripts/worker-source.mjs';
+
+/** Bundles the worker when a test imports it, as the build does. */
+const workerSource: Plugin = {
+  name: 'worker-source',
+  resolveId: (id) => (id === WORKER_SOURCE_ID ? `\0${id}` : undefined),
+  load: async (id) =>
+    id === `\0${WORKER_SOURCE_ID}` ? `export default ${JSON.stringify(await bundleWorkerSource())};` : undefined,
+};
+
+const sources = { plugins: [workerSource] };
+const kernels = './scripts/vitest-kernels.mjs';
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        ...sources,
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/browser/**', 'test/interop/**'],
+          globalSetup: kernels,
+          testTimeout: 60_000,
+        },
+      },
+      {
+        ...sources,
+        test: {
+          name: 'interop',
+          include: ['test/interop/**/*.test.ts'],
+          globalSetup: kernels,
+          testTimeout: 120_000,
+        },
+      },
+      {
+        ...sources,
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          globalSetup: './scripts/vitest-bundles.mjs',
+          testTimeout: 600_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
