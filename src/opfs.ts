@@ -1,0 +1,152 @@
+/**
+ * `qcow2-wasm/opfs`: qcow2 disks in the browser's origin private file system (OPFS).
+ *
+ * Each disk has a worker of its own, which holds the file and the engine; so do the jobs on files, for as long as they
+ * take. Files live in a folder of the caller's choice, `DEFAULT_DIRECTORY` if none is given. One tab at a time can write
+ * a disk; a second one gets `IN_USE`.
+ *
+ *     const disk = await openDisk({ name: 'disk.qcow2', create: { size: 1 << 30 } });
+ *     await disk.write(0, new Uint8Array(512).fill(1));
+ *     await disk.flush();
+ */
+import { Qcow2Error } from './errors.js';
+import type { WorkerClient } from './worker/client.js';
+import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
+import { checkFileName } from './worker/file-names.js';
+import { OpfsDisk, type JobOptions } from './worker/opfs-disk.js';
+import { openOpfsDirectory } from './worker/opfs-files.js';
+import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
+import type { DiskInfo, DiskStats, RemoteDisk } from './worker/remote-disk.js';
+import { startWorker, type WorkerOptions } from './worker/start-worker.js';
+import { storeStream } from './worker/store-stream.js';
+
+export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
+export { OpfsDisk };
+export type { DiskInfo, DiskStats, JobOptions, LocalDisk, NewDisk, RemoteDisk, StoredFile, WorkerOptions };
+
+export const DEFAULT_DIRECTORY = 'qcow2-wasm';
+
+export interface FileLocation {
+  /** A folder of OPFS, `a/b` for one in another; made if it is missing. */
+  readonly directory?: string;
+  readonly name: string;
+}
+
+export interface OpenDiskOptions extends FileLocation {
+  /** Creates the disk if there is none of that name. The size may be left out if there is a backing file. */
+  readonly create?: NewDisk;
+  /** Files of the same folder that may be opened as backing files; an image that names any other is refused. */
+  readonly backing?: readonly string[];
+  /** Several tabs may open a disk so at the same time, and none to write it meanwhile. */
+  readonly readOnly?: boolean;
+  readonly l2CacheBytes?: number;
+  readonly refcountCacheBytes?: number;
+}
+
+/**
+ * Opens a disk in a worker.
+ * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it), `BACKING`, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, and
+ * what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
+ */
+export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promise<OpfsDisk> {
+  const client = startWorker(options);
+  try {
+    return new OpfsDisk(client, await client.call(openRequest(options)));
+  } catch (error) {
+    client.end();
+    throw error;
+  }
+}
+
+/**
+ * Opens a disk in this thread, which must be a dedicated worker: for an emulator that runs in one, and is then answered
+ * without a detour. Errors as `openDisk`.
+ */
+export async function openLocalDisk(options: OpenDiskOptions): Promise<LocalDisk> {
+  const request = openRequest(options);
+  checkFileName(request.name);
+  return openDiskFile(await openOpfsDirectory(request.directory), request);
+}
+
+/**
+ * Puts a qcow2 from elsewhere, say from the visitor's computer, in place of the disk `name`, if it opens. The old disk is
+ * untouched until the new one is complete, and stays when anything fails or the browser crashes.
+ *
+ * A disk that is open, in this page too, gives `IN_USE`: import under another name, close the disk, then `renameFile`.
+ * @param location `backing` lists the files of the folder that the image may name as its backing file; by default none.
+ * @throws Qcow2Error as `openDisk`, and `NO_SPACE`, `IO`, `ABORTED`.
+ */
+export async function importImage(
+  location: FileLocation & WorkerOptions & { readonly backing?: readonly string[] },
+  image: Blob,
+  options: JobOptions = {},
+): Promise<DiskInfo> {
+  const { directory, name } = address(location);
+  const backing = location.backing ?? [];
+  return withWorker(location, async (client) => {
+    // What is no image at all is refused before it is copied.
+    await client.call({ kind: 'inspect', directory, blob: image, backing });
+    const source = { stream: image.stream(), total: image.size };
+    const info = await storeStream(client, { directory, name }, source, { ...options, image: { backing } });
+    if (info === null) throw new Qcow2Error('IO', 'the worker did not say what it stored');
+    return info;
+  });
+}
+
+/**
+ * Stores a file as it is, say a base image, in place of the one of that name, in one step when all of it has arrived.
+ * @param source a stream (`response.body`) or a blob. @param options.total bytes in all, if known: fewer are an `IO` error.
+ * @throws Qcow2Error `IN_USE`, `NO_SPACE`, `IO`, `ABORTED`.
+ */
+export async function storeFile(
+  location: FileLocation & WorkerOptions,
+  source: ReadableStream<Uint8Array> | Blob,
+  options: JobOptions & { readonly total?: number } = {},
+): Promise<void> {
+  const isBlob = source instanceof Blob;
+  const bytes = { stream: isBlob ? source.stream() : source, total: isBlob ? source.size : (options.total ?? null) };
+  await withWorker(location, (client) => storeStream(client, address(location), bytes, { ...options, image: null }));
+}
+
+/** Deletes a file; nothing happens if there is none. @throws Qcow2Error `IN_USE`. */
+export async function deleteFile(location: FileLocation & WorkerOptions): Promise<void> {
+  await withWorker(location, (client) => client.call({ kind: 'delete', ...address(location) }));
+}
+
+/** Renames a file within its folder, in place of one of the new name, in one step. @throws Qcow2Error `NOT_FOUND`, `IN_USE`. */
+export async function renameFile(location: FileLocation & WorkerOptions, newName: string): Promise<void> {
+  await withWorker(location, (client) => client.call({ kind: 'rename', ...address(location), newName }));
+}
+
+/** The files of a folder, by name. */
+export async function listFiles(location: { readonly directory?: string } & WorkerOptions = {}): Promise<StoredFile[]> {
+  const directory = location.directory ?? DEFAULT_DIRECTORY;
+  return withWorker(location, (client) => client.call({ kind: 'list', directory }));
+}
+
+function address({ directory, name }: FileLocation): { directory: string; name: string } {
+  return { directory: directory ?? DEFAULT_DIRECTORY, name };
+}
+
+function openRequest(options: OpenDiskOptions): OpenRequest {
+  const { create, l2CacheBytes, refcountCacheBytes } = options;
+  return {
+    kind: 'open',
+    ...address(options),
+    readOnly: options.readOnly ?? false,
+    backing: options.backing ?? [],
+    ...(create === undefined ? {} : { create }),
+    ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
+    ...(refcountCacheBytes === undefined ? {} : { refcountCacheBytes }),
+  };
+}
+
+/** A worker for one job. */
+async function withWorker<T>(options: WorkerOptions, job: (client: WorkerClient) => Promise<T>): Promise<T> {
+  const client = startWorker(options);
+  try {
+    return await job(client);
+  } finally {
+    client.end();
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * From a file name to an open disk: claims, creation, and the gate in front of backing files.
+ *
+ * Invariants:
+ * - Nothing is opened or replaced without a claim, and the claims are held until the disk is closed.
+ * - A backing file is opened only if the caller's list names it (an image can name whatever it likes), and only to be read.
+ * - A disk that is created is complete before its name exists.
+ */
+import { Qcow2Error, isQcow2Error } from '../errors.js';
+import { createImage } from '../image/create.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
+import { openChain, type BackingOpener, type BackingReference } from '../image/open.js';
+import type { Storage } from '../storage/storage.js';
+import type { Claim, ClaimMode, ImageFiles } from './image-files.js';
+import type { NewDisk, OpenRequest } from './protocol.js';
+import type { DiskInfo } from './remote-disk.js';
+
+const SECTOR_BYTES = 512;
+
+export interface OpenDiskFile {
+  readonly image: Qcow2Image;
+  readonly info: DiskInfo;
+  /** Flushes, closes and releases the claims, these also when the flush fails. */
+  close(): void;
+}
+
+export type DiskFileOptions = Omit<OpenRequest, 'kind' | 'directory'>;
+
+/** @throws Qcow2Error `NOT_FOUND`, `IN_USE`, `BACKING`, and what the engine finds wrong with the image. */
+export async function openDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<OpenDiskFile> {
+  const claims = new Claims(files);
+  try {
+    await claims.add(options.name, options.readOnly ? 'read' : 'write');
+    if (!(await files.exists(options.name))) await createDiskFile(files, options);
+    const storage = await files.open(options.name, options.readOnly ? 'read-only' : 'read-write');
+    const image = await openImageStorage(storage, options, claims);
+    return {
+      image,
+      info: describeImage(image, files.path(options.name)),
+      close: () => {
+        try {
+          image.close();
+        } finally {
+          claims.release();
+        }
+      },
+    };
+  } catch (error) {
+    claims.release();
+    throw error;
+  }
+}
+
+/**
+ * Opens `storage` as a disk would be opened, closes it, and says what it is.
+ * @throws Qcow2Error what keeps it from being opened.
+ */
+export async function inspectImage(
+  files: ImageFiles,
+  storage: Storage,
+  options: { readonly name: string; readonly backing: readonly string[] },
+): Promise<DiskInfo> {
+  const claims = new Claims(files);
+  try {
+    const image = await openImageStorage(storage, { readOnly: storage.readOnly, backing: options.backing }, claims);
+    const info = describeImage(image, files.path(options.name));
+    image.close();
+    return info;
+  } finally {
+    claims.release();
+  }
+}
+
+function describeImage(image: Qcow2Image, path: string): DiskInfo {
+  const { header } = image;
+  return {
+    size: image.size,
+    readOnly: image.readOnly,
+    path,
+    version: header.version,
+    clusterSize: image.clusterSize,
+    refcountBits: image.refcountBits,
+    lazyRefcounts: image.lazyRefcounts,
+    backingFile: header.backingFile?.name ?? null,
+  };
+}
+
+type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing' | 'l2CacheBytes' | 'refcountCacheBytes'>;
+
+async function openImageStorage(storage: Storage, options: ImageOptions, claims: Claims): Promise<Qcow2Image> {
+  const { readOnly, l2CacheBytes, refcountCacheBytes } = options;
+  try {
+    return await openChain(storage, {
+      readOnly,
+      opener: claims.opener(options.backing),
+      ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
+      ...(refcountCacheBytes === undefined ? {} : { refcountCacheBytes }),
+    });
+  } catch (error) {
+    storage.close();
+    throw error;
+  }
+}
+
+async function createDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<void> {
+  const { name, create } = options;
+  if (create === undefined || options.readOnly) {
+    throw new Qcow2Error('NOT_FOUND', `there is no disk ${files.path(name)}, and it was not to be created`);
+  }
+  const size = await sizeOfNewDisk(files, create, options.backing);
+  const temporary = await files.createTemporary();
+  try {
+    const storage = await files.open(temporary.name, 'read-write');
+    try {
+      createImage(storage, { ...create, size });
+      storage.flush();
+    } finally {
+      storage.close();
+    }
+    await files.replace(temporary.name, name);
+  } catch (error) {
+    await files.remove(temporary.name);
+    throw error;
+  }
+}
+
+/** The size asked for, or that of the backing file, which must open either way. */
+async function sizeOfNewDisk(files: ImageFiles, create: NewDisk, allowed: readonly string[]): Promise<number> {
+  if (create.backing === undefined) {
+    if (create.size !== undefined) return create.size;
+    throw new Qcow2Error('BAD_ARGUMENT', 'create.size is missing, and there is no backing file to take it from');
+  }
+  const claims = new Claims(files);
+  try {
+    const opener = claims.opener(allowed);
+    const storage = await opener({ ...create.backing, depth: 1 });
+    if (create.backing.format === 'raw') {
+      storage.close();
+      return create.size ?? Math.ceil(storage.size / SECTOR_BYTES) * SECTOR_BYTES;
+    }
+    const image = await openImageStorage(storage, { readOnly: true, backing: allowed }, claims);
+    const { size } = image;
+    image.close();
+    return create.size ?? size;
+  } finally {
+    claims.release();
+  }
+}
+
+/** The claims of one disk: on its file and on each file below it. */
+class Claims {
+  readonly #files: ImageFiles;
+  readonly #held = new Map<string, Claim>();
+
+  constructor(files: ImageFiles) {
+    this.#files = files;
+  }
+
+  async add(name: string, mode: ClaimMode): Promise<void> {
+    this.#held.set(name, await this.#files.claim(name, mode));
+  }
+
+  /** Opens the backing files of `allowed`, each once in a chain. */
+  opener(allowed: readonly string[]): (reference: BackingReference) => Promise<Storage> {
+    const open = async (reference: BackingReference): Promise<Storage> => {
+      const { name } = reference;
+      if (!allowed.includes(name)) {
+        throw new Qcow2Error(
+          'BACKING',
+          `the image names the backing file "${name}", which was not allowed to be opened`,
+        );
+      }
+      if (this.#held.has(name)) {
+        throw new Qcow2Error('BACKING', `the backing file "${name}" occurs twice in one chain of backing files`);
+      }
+      try {
+        await this.add(name, 'read');
+        return await this.#files.open(name, 'read-only');
+      } catch (error) {
+        if (!isQcow2Error(error, 'NOT_FOUND')) throw error;
+        throw new Qcow2Error('BACKING', `the backing file ${this.#files.path(name)} does not exist`, { cause: error });
+      }
+    };
+    return open satisfies BackingOpener;
+  }
+
+  release(): void {
+    for (const claim of this.#held.values()) claim.release();
+    this.#held.clear();
+  }
+}

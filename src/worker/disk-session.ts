@@ -1,0 +1,134 @@
+/**
+ * One open disk in the worker: its requests against the engine, and its counters.
+ *
+ * The engine answers at once or throws `NotResident` (a remote base); `settle` waits for that. So nothing else may use the
+ * disk while a request is under way: the server's queue sees to it.
+ */
+import { Qcow2Error } from '../errors.js';
+import { createImage, type CreateOptions } from '../image/create.js';
+import { openImage } from '../image/open.js';
+import { copyDisk } from '../operations/copy-disk.js';
+import { settle } from '../storage/not-resident.js';
+import type { Progress } from '../util/progress.js';
+import { BufferPool } from './buffer-pool.js';
+import type { OpenDiskFile } from './disk-file.js';
+import type { ImageFiles } from './image-files.js';
+import type { Bytes, ExportedFile } from './protocol.js';
+import type { DiskStats } from './remote-disk.js';
+
+export interface ExportHooks {
+  /** Awaited after each step, between which the disk may be read. Ends the export by throwing. */
+  between(progress: Progress): Promise<void>;
+}
+
+export class DiskSession {
+  readonly #files: ImageFiles;
+  readonly #disk: OpenDiskFile;
+  readonly #buffers = new BufferPool();
+  #lastExport: string | null = null;
+  #reads = 0;
+  #readBytes = 0;
+  #writes = 0;
+  #writtenBytes = 0;
+  #flushes = 0;
+
+  constructor(files: ImageFiles, disk: OpenDiskFile) {
+    this.#files = files;
+    this.#disk = disk;
+  }
+
+  async read(offset: number, length: number): Promise<Bytes> {
+    const { size } = this.#disk.image;
+    // Looked at before an array of that length is made.
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || length < 0 || length > size) {
+      throw new Qcow2Error('OUT_OF_RANGE', `a read of ${length} bytes at ${offset}; the disk has ${size} bytes`);
+    }
+    const target = this.#buffers.take(length);
+    await settle(() => this.#disk.image.read(offset, target));
+    this.#reads++;
+    this.#readBytes += length;
+    return target;
+  }
+
+  async write(offset: number, bytes: Bytes): Promise<void> {
+    await settle(() => this.#disk.image.write(offset, bytes));
+    this.#writes++;
+    this.#writtenBytes += bytes.length;
+    this.#buffers.give(bytes);
+  }
+
+  writeZeroes(offset: number, length: number): Promise<void> {
+    return settle(() => this.#disk.image.writeZeroes(offset, length, { unmap: true }));
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    return settle(() => this.#disk.image.discard(offset, length));
+  }
+
+  async flush(): Promise<void> {
+    await settle(() => this.#disk.image.flush());
+    this.#flushes++;
+  }
+
+  stats(): DiskStats {
+    const { cacheHits, cacheMisses } = this.#disk.image.statistics();
+    return {
+      reads: this.#reads,
+      readBytes: this.#readBytes,
+      writes: this.#writes,
+      writtenBytes: this.#writtenBytes,
+      flushes: this.#flushes,
+      fileSize: this.#disk.image.storage.size,
+      cacheHits,
+      cacheMisses,
+    };
+  }
+
+  /**
+   * Copies the disk as it is now, backing files included, into one qcow2 of the same layout. The file replaces that of
+   * the export before, and stays until nobody holds its lock.
+   */
+  async export(hooks: ExportHooks): Promise<ExportedFile> {
+    await this.#removeLastExport();
+    const temporary = await this.#files.createTemporary();
+    this.#lastExport = temporary.name;
+    try {
+      await this.#copyTo(temporary.name, hooks);
+      return { blob: await this.#files.blob(temporary.name), lock: temporary.lock };
+    } catch (error) {
+      await this.#removeLastExport();
+      throw error;
+    }
+  }
+
+  /** Flushes and closes. The exported file stays: its reader may not be done. */
+  close(): void {
+    this.#disk.close();
+  }
+
+  async #copyTo(name: string, hooks: ExportHooks): Promise<void> {
+    const { image } = this.#disk;
+    const { version, clusterSize } = this.#disk.info;
+    // An image that opened has one of these widths.
+    const refcountBits = image.refcountBits as NonNullable<CreateOptions['refcountBits']>;
+    const storage = await this.#files.open(name, 'read-write');
+    try {
+      createImage(storage, { size: image.size, version, clusterSize, refcountBits });
+      const target = openImage(storage);
+      const steps = copyDisk(image, target);
+      for (let step = await settle(() => steps.next()); step.done !== true; step = await settle(() => steps.next())) {
+        await hooks.between(step.value);
+      }
+      target.close();
+    } finally {
+      storage.close();
+    }
+  }
+
+  async #removeLastExport(): Promise<void> {
+    if (this.#lastExport === null) return;
+    const name = this.#lastExport;
+    this.#lastExport = null;
+    await this.#files.remove(name);
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * What the page and the worker say to each other: types only.
+ *
+ *   page                                          worker
+ *                    <-------------------------   { ready }            once
+ *   { id, request }  ------------------------->   carried out in the order of arrival, one at a time
+ *   { cancel: id }   ------------------------->   looked at when it arrives
+ *                    <-------------------------   { id, progress }     any number
+ *                    <-------------------------   { id, value } or { id, error }, exactly one
+ *
+ * `read`, `flush` and `stats` may be answered while an `export` that came before them still runs: they change nothing that
+ * it looks at. What changes the disk, and all that comes after it, waits for the export to end.
+ *
+ * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
+ */
+import type { ErrorCode } from '../errors.js';
+import type { CreateOptions } from '../image/create.js';
+import type { Progress } from '../util/progress.js';
+import type { DiskInfo, DiskStats } from './remote-disk.js';
+
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A file by its folder in OPFS (`a/b`, made when missing) and its name there. */
+export interface FileAddress {
+  readonly directory: string;
+  readonly name: string;
+}
+
+/** As `createImage` takes it; the size may be left out when there is a backing file to take it from. */
+export type NewDisk = Omit<CreateOptions, 'size'> & { readonly size?: number };
+
+/** Opens the one disk of this worker. */
+export interface OpenRequest extends FileAddress {
+  readonly kind: 'open';
+  /** Creates the file if it does not exist. */
+  readonly create?: NewDisk;
+  readonly readOnly: boolean;
+  /** Names, in the same folder, that the image and its backing files may name as their backing file. */
+  readonly backing: readonly string[];
+  readonly l2CacheBytes?: number;
+  readonly refcountCacheBytes?: number;
+}
+
+export interface ReadRequest {
+  readonly kind: 'read';
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface WriteRequest {
+  readonly kind: 'write';
+  readonly offset: number;
+  readonly bytes: Bytes;
+}
+
+export interface WriteZeroesRequest {
+  readonly kind: 'writeZeroes';
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface DiscardRequest {
+  readonly kind: 'discard';
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface FlushRequest {
+  readonly kind: 'flush';
+}
+
+export interface StatsRequest {
+  readonly kind: 'stats';
+}
+
+/** Writes the disk, flattened, as one standalone qcow2 into a temporary file, and answers with that file. */
+export interface ExportRequest {
+  readonly kind: 'export';
+}
+
+/** Flushes and closes the disk, and lets go of its locks. */
+export interface CloseRequest {
+  readonly kind: 'close';
+}
+
+/** Opens a blob as a qcow2 without storing it. */
+export interface InspectRequest {
+  readonly kind: 'inspect';
+  readonly directory: string;
+  readonly blob: Blob;
+  readonly backing: readonly string[];
+}
+
+/** Starts to take a file in, under a temporary name. The target is claimed until `storeCommit` or `storeAbandon`. */
+export interface StoreBeginRequest extends FileAddress {
+  readonly kind: 'storeBegin';
+}
+
+export interface StoreAppendRequest {
+  readonly kind: 'storeAppend';
+  readonly bytes: Bytes;
+}
+
+/** Puts the file in place of the one of that name, in one step. `image`: only if it opens as a qcow2. */
+export interface StoreCommitRequest {
+  readonly kind: 'storeCommit';
+  readonly image: { readonly backing: readonly string[] } | null;
+}
+
+export interface StoreAbandonRequest {
+  readonly kind: 'storeAbandon';
+}
+
+export interface DeleteRequest extends FileAddress {
+  readonly kind: 'delete';
+}
+
+export interface RenameRequest extends FileAddress {
+  readonly kind: 'rename';
+  readonly newName: string;
+}
+
+export interface ListRequest {
+  readonly kind: 'list';
+  readonly directory: string;
+}
+
+export type Request =
+  | OpenRequest
+  | ReadRequest
+  | WriteRequest
+  | WriteZeroesRequest
+  | DiscardRequest
+  | FlushRequest
+  | StatsRequest
+  | ExportRequest
+  | CloseRequest
+  | InspectRequest
+  | StoreBeginRequest
+  | StoreAppendRequest
+  | StoreCommitRequest
+  | StoreAbandonRequest
+  | DeleteRequest
+  | RenameRequest
+  | ListRequest;
+
+export type RequestKind = Request['kind'];
+export type RequestOf<Kind extends RequestKind> = Extract<Request, { kind: Kind }>;
+
+export interface StoredFile {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Milliseconds since 1970. */
+  readonly lastModified: number;
+}
+
+export interface ExportedFile {
+  readonly blob: Blob;
+  /** The lock that keeps the temporary file behind `blob` from being cleaned up. */
+  readonly lock: string;
+}
+
+/** What each request is answered with. */
+export interface Results {
+  open: DiskInfo;
+  read: Bytes;
+  write: null;
+  writeZeroes: null;
+  discard: null;
+  flush: null;
+  stats: DiskStats;
+  export: ExportedFile;
+  close: null;
+  inspect: DiskInfo;
+  storeBegin: null;
+  storeAppend: null;
+  storeCommit: DiskInfo | null;
+  storeAbandon: null;
+  delete: null;
+  rename: null;
+  list: StoredFile[];
+}
+
+/** A `Qcow2Error` on its way: exceptions lose their class when they are cloned. */
+export interface WireError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** The cause in words, or null. */
+  readonly cause: string | null;
+}
+
+export interface RequestMessage {
+  readonly id: number;
+  readonly request: Request;
+}
+
+export interface CancelMessage {
+  readonly cancel: number;
+}
+
+export type MessageToWorker = RequestMessage | CancelMessage;
+
+export interface ProgressMessage {
+  readonly id: number;
+  readonly progress: Progress;
+}
+
+export interface ValueMessage {
+  readonly id: number;
+  readonly value: Results[RequestKind];
+}
+
+export interface ErrorMessage {
+  readonly id: number;
+  readonly error: WireError;
+}
+
+/** Sent once, before everything else: from now on the worker holds the lock by which its page sees that it lives. */
+export interface ReadyMessage {
+  readonly ready: true;
+}
+
+export type MessageToPage = ReadyMessage | ProgressMessage | ValueMessage | ErrorMessage;

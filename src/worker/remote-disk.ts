@@ -1,0 +1,46 @@
+/**
+ * A disk held by another thread, as its user sees it. The worker client (`client.ts`) implements it; the v86 disk object
+ * uses it. Requests are carried out in the order they were made, so a read never passes an earlier write.
+ */
+import type { GuestOffset } from '../disk.js';
+
+export interface DiskInfo {
+  /** Bytes. */
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** Where the disk lives: the OPFS path of its file. */
+  readonly path: string;
+  readonly version: 2 | 3;
+  readonly clusterSize: number;
+  readonly refcountBits: number;
+  readonly lazyRefcounts: boolean;
+  /** The backing file's name as the image records it, or null. */
+  readonly backingFile: string | null;
+}
+
+/** Counters since the disk was opened. All but the times in bytes or counts. */
+export interface DiskStats {
+  readonly reads: number;
+  readonly readBytes: number;
+  readonly writes: number;
+  readonly writtenBytes: number;
+  readonly flushes: number;
+  /** Bytes of the image file now. */
+  readonly fileSize: number;
+  /** L2 and refcount table slices: looked up and found, looked up and loaded. */
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+}
+
+export interface RemoteDisk {
+  readonly info: DiskInfo;
+  /** Resolves with a fresh array of `length` bytes; its buffer was transferred. */
+  read(offset: GuestOffset, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Takes `source` over: its buffer is transferred and detached, so pass an array that owns all of its buffer. */
+  write(offset: GuestOffset, source: Uint8Array<ArrayBuffer>): Promise<void>;
+  writeZeroes(offset: GuestOffset, length: number): Promise<void>;
+  discard(offset: GuestOffset, length: number): Promise<void>;
+  flush(): Promise<void>;
+  stats(): Promise<DiskStats>;
+  close(): Promise<void>;
+}

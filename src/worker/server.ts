@@ -1,0 +1,233 @@
+/**
+ * The worker's side: messages in, the engine, messages out. It knows no browser: the port and the folders of files are
+ * given, so that the tests run it in Node.
+ *
+ * Invariants:
+ * - Requests are carried out in the order of arrival, the next when the one before is answered. The one exception: while an
+ *   export runs, the reads that head the queue are answered between its steps.
+ * - Every request is answered exactly once, with a value or an error.
+ * - Arrays are answered with their buffer transferred.
+ */
+import { Qcow2Error } from '../errors.js';
+import { BlobStorage } from '../storage/blob.js';
+import type { Progress } from '../util/progress.js';
+import { inspectImage, openDiskFile } from './disk-file.js';
+import { DiskSession } from './disk-session.js';
+import { FileIntake } from './file-intake.js';
+import { checkFileName } from './file-names.js';
+import type { OpenDirectory } from './image-files.js';
+import { nextTask } from './next-task.js';
+import type {
+  MessageToPage,
+  MessageToWorker,
+  OpenRequest,
+  RenameRequest,
+  Request,
+  RequestKind,
+  RequestMessage,
+  RequestOf,
+  Results,
+} from './protocol.js';
+import type { DiskInfo } from './remote-disk.js';
+import { toWireError } from './wire-error.js';
+
+/** What is needed of the worker's global scope, or of one end of a channel. */
+export interface ServerPort {
+  postMessage(message: MessageToPage, transfer: Transferable[]): void;
+  addEventListener(type: 'message', listener: (event: MessageEvent<MessageToWorker>) => void): void;
+}
+
+export interface ServerOptions {
+  readonly openDirectory: OpenDirectory;
+  /** Requests wait for it. */
+  readonly ready?: Promise<void>;
+}
+
+type Handlers = {
+  readonly [Kind in RequestKind]: (request: RequestOf<Kind>, id: number) => Results[Kind] | Promise<Results[Kind]>;
+};
+
+/** How long an export runs before it lets others have a turn. */
+const EXPORT_SLICE_MILLISECONDS = 8;
+
+/** They change nothing that an export looks at. */
+const PASS_AN_EXPORT: ReadonlySet<RequestKind> = new Set<RequestKind>(['read', 'flush', 'stats']);
+
+/** Answers what arrives at `port`, for ever. */
+export function serve(port: ServerPort, options: ServerOptions): void {
+  const server = new Server(port, options.openDirectory);
+  port.addEventListener('message', (event) => server.receive(event.data));
+  server.start(options.ready ?? Promise.resolve()).catch((error: unknown) => {
+    // Thrown out of a task of its own it reaches the page, as an error event of the worker; out of a promise it would not.
+    setTimeout(() => {
+      throw error;
+    });
+  });
+}
+
+class Server {
+  readonly #port: ServerPort;
+  readonly #openDirectory: OpenDirectory;
+  readonly #waiting: RequestMessage[] = [];
+  #running: number | null = null;
+  readonly #cancelled = new Set<number>();
+  #idle = false;
+  #session: DiskSession | null = null;
+  #intake: FileIntake | null = null;
+
+  constructor(port: ServerPort, openDirectory: OpenDirectory) {
+    this.#port = port;
+    this.#openDirectory = openDirectory;
+  }
+
+  async start(ready: Promise<void>): Promise<void> {
+    await ready;
+    this.#port.postMessage({ ready: true }, []);
+    await this.#carryOutWaiting();
+  }
+
+  receive(message: MessageToWorker): void {
+    if ('cancel' in message) {
+      const { cancel } = message;
+      if (this.#running === cancel || this.#waiting.some(({ id }) => id === cancel)) this.#cancelled.add(cancel);
+      return;
+    }
+    this.#waiting.push(message);
+    if (this.#idle) void this.#carryOutWaiting();
+  }
+
+  async #carryOutWaiting(): Promise<void> {
+    this.#idle = false;
+    for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
+      this.#running = message.id;
+      await this.#answer(message);
+    }
+    this.#running = null;
+    this.#idle = true;
+  }
+
+  async #answer({ id, request }: RequestMessage): Promise<void> {
+    try {
+      this.#checkNotCancelled(id);
+      // The handler of a kind takes requests of that kind; the compiler can't follow the two through an index.
+      const handle = this.#handlers[request.kind] as (request: Request, id: number) => Promise<Results[RequestKind]>;
+      const value = await handle(request, id);
+      this.#port.postMessage({ id, value }, value instanceof Uint8Array ? [value.buffer] : []);
+    } catch (error) {
+      this.#port.postMessage({ id, error: toWireError(error) }, []);
+    } finally {
+      this.#cancelled.delete(id);
+    }
+  }
+
+  readonly #handlers: Handlers = {
+    open: (request) => this.#open(request),
+    read: ({ offset, length }) => this.#disk().read(offset, length),
+    write: ({ offset, bytes }) => this.#disk().write(offset, bytes).then(nothing),
+    writeZeroes: ({ offset, length }) => this.#disk().writeZeroes(offset, length).then(nothing),
+    discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
+    flush: () => this.#disk().flush().then(nothing),
+    stats: () => this.#disk().stats(),
+    export: (_, id) => this.#disk().export({ between: this.#betweenSteps(id) }),
+    close: () => this.#close(),
+    inspect: async ({ directory, blob, backing }) => {
+      const files = await this.#openDirectory(directory);
+      return inspectImage(files, new BlobStorage(blob), { name: 'the image', backing });
+    },
+    storeBegin: async ({ directory, name }) => {
+      checkFileName(name);
+      if (this.#intake !== null) throw new Qcow2Error('BAD_ARGUMENT', 'this worker is storing a file already');
+      this.#intake = await FileIntake.begin(await this.#openDirectory(directory), name);
+      return null;
+    },
+    storeAppend: ({ bytes }) => {
+      this.#currentIntake().append(bytes);
+      return null;
+    },
+    storeCommit: ({ image }) => this.#takeIntake().commit(image),
+    storeAbandon: () => this.#takeIntake().abandon().then(nothing),
+    delete: async ({ directory, name }) => {
+      checkFileName(name);
+      const files = await this.#openDirectory(directory);
+      const claim = await files.claim(name, 'write');
+      await files.remove(name).finally(() => claim.release());
+      return null;
+    },
+    rename: (request) => this.#rename(request),
+    list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
+  };
+
+  async #open(request: OpenRequest): Promise<DiskInfo> {
+    if (this.#session !== null) throw new Qcow2Error('BAD_ARGUMENT', 'this worker has a disk open already');
+    checkFileName(request.name);
+    const files = await this.#openDirectory(request.directory);
+    const disk = await openDiskFile(files, request);
+    this.#session = new DiskSession(files, disk);
+    return disk.info;
+  }
+
+  async #close(): Promise<null> {
+    const session = this.#disk();
+    this.#session = null;
+    session.close();
+    return null;
+  }
+
+  async #rename({ directory, name, newName }: RenameRequest): Promise<null> {
+    checkFileName(name);
+    checkFileName(newName);
+    if (name === newName) return null;
+    const files = await this.#openDirectory(directory);
+    const from = await files.claim(name, 'write');
+    try {
+      const to = await files.claim(newName, 'write');
+      await files.replace(name, newName).finally(() => to.release());
+      return null;
+    } finally {
+      from.release();
+    }
+  }
+
+  /** Tells the progress, and now and then looks at what has arrived. */
+  #betweenSteps(id: number): (progress: Progress) => Promise<void> {
+    let sliceEnds = 0;
+    return async (progress) => {
+      const finished = progress.done >= progress.total;
+      if (performance.now() < sliceEnds && !finished) return;
+      this.#port.postMessage({ id, progress }, []);
+      await nextTask();
+      this.#checkNotCancelled(id);
+      for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+        if (!PASS_AN_EXPORT.has(next.request.kind)) break;
+        this.#waiting.shift();
+        await this.#answer(next);
+      }
+      sliceEnds = performance.now() + EXPORT_SLICE_MILLISECONDS;
+    };
+  }
+
+  #checkNotCancelled(id: number): void {
+    if (this.#cancelled.has(id)) throw new Qcow2Error('ABORTED', 'the job was ended by its AbortSignal');
+  }
+
+  #disk(): DiskSession {
+    if (this.#session === null) throw new Qcow2Error('CLOSED', 'this worker has no disk open');
+    return this.#session;
+  }
+
+  #currentIntake(): FileIntake {
+    if (this.#intake === null) throw new Qcow2Error('BAD_ARGUMENT', 'no file is being stored');
+    return this.#intake;
+  }
+
+  #takeIntake(): FileIntake {
+    const intake = this.#currentIntake();
+    this.#intake = null;
+    return intake;
+  }
+}
+
+/** The answer of a request that has none. */
+function nothing(): null {
+  return null;
+}

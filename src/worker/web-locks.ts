@@ -1,0 +1,39 @@
+/**
+ * Web Locks: names that the tabs and workers of one origin agree on. The browser releases a lock when its holder ends,
+ * however it ends; this is what makes them fit to name the writer of a disk, and to see that a worker lives.
+ */
+import type { Claim } from './image-files.js';
+
+/**
+ * Takes the lock, and keeps it until `release()` or the end of this thread.
+ * @param waitMilliseconds how long to wait for its holder; 0 not at all.
+ * @returns null when it is held by somebody else.
+ */
+export function takeLock(name: string, mode: LockMode, waitMilliseconds: number): Promise<Claim | null> {
+  const options: LockOptions =
+    waitMilliseconds === 0 ? { mode, ifAvailable: true } : { mode, signal: AbortSignal.timeout(waitMilliseconds) };
+  return new Promise((resolve, reject) => {
+    const granted = (lock: Lock | null): Promise<void> | undefined => {
+      if (lock === null) {
+        resolve(null);
+        return undefined;
+      }
+      return new Promise<void>((release) => resolve({ release }));
+    };
+    navigator.locks.request(name, options, granted).catch((error: unknown) => {
+      if (error instanceof DOMException && error.name === 'TimeoutError') resolve(null);
+      else reject(error);
+    });
+  });
+}
+
+/** Resolves when whoever holds the lock has let go of it, or when `signal` is aborted, with which of the two it was. */
+export async function lockReleased(name: string, signal: AbortSignal): Promise<'released' | 'aborted'> {
+  try {
+    await navigator.locks.request(name, { mode: 'shared', signal }, () => undefined);
+    return 'released';
+  } catch (error) {
+    if (signal.aborted) return 'aborted';
+    throw error;
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * The demo page in real Chromium, with its real guest: what is written is there after a reload and after the browser was
+ * killed, what is downloaded is right to QEMU and to e2fsprogs, and a bad image changes nothing.
+ *
+ * One profile and one guest's life for all tests, in order; a boot takes up to a minute on a busy machine.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DemoAutomation } from '../../demo/src/main.js';
+import { checkImage, checkOverlay, fileFromGuestDisk } from './guest-image.js';
+import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+
+declare global {
+  interface Window {
+    demo: DemoAutomation;
+  }
+}
+
+const BOOT_MILLISECONDS = 240_000;
+const COMMAND_MILLISECONDS = 90_000;
+const SUM = /\b[0-9a-f]{64}\b/;
+
+let server: FolderServer;
+let browser: TestBrowser;
+let folder: string;
+let page: Page;
+let sum: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'qcow2-wasm-demo-'));
+  server = await serveFolder('demo/dist', { '/guest': 'demo/guest' });
+  browser = await launchBrowser();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await server?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+showConsoleOnFailure(() => browser);
+
+const state = () => page.evaluate(() => document.documentElement.dataset['state']);
+
+async function booted(): Promise<void> {
+  const ended = await page.waitForFunction(
+    () => /^(ready|error)$/.exec(document.documentElement.dataset['state'] ?? '')?.[0],
+    null,
+    { timeout: BOOT_MILLISECONDS },
+  );
+  expect(await ended.jsonValue(), await page.locator('#notice').innerText()).toBe('ready');
+  // The shell comes after the mark.
+  await run('true');
+}
+
+let commands = 0;
+
+/** Types a command on the guest's serial console; resolves with what it printed. */
+async function run(command: string): Promise<string> {
+  const mark = `m${++commands}`;
+  // The empty quotes keep the echo of the typed line from looking like the marks it prints.
+  await page.evaluate((text) => window.demo.send(text), `echo BEGIN''-${mark}; ${command}; echo END''-${mark}\n`);
+  await page.waitForFunction((end) => window.demo.output().includes(end), `END-${mark}`, {
+    timeout: COMMAND_MILLISECONDS,
+  });
+  const output = await page.evaluate(() => window.demo.output());
+  return output.slice(output.indexOf(`BEGIN-${mark}`) + mark.length + 6, output.indexOf(`END-${mark}`)).trim();
+}
+
+/** Runs `start` in the page, which begins a download, and stores that under `name`. */
+async function download(name: string, start: () => Promise<unknown>): Promise<string> {
+  const [saved] = await Promise.all([page.waitForEvent('download', { timeout: 60_000 }), start()]);
+  const path = join(folder, name);
+  await saved.saveAs(path);
+  return path;
+}
+
+/** The files of the demo's folder in OPFS, from a page of the origin that has no disk open. */
+async function storedFiles(): Promise<string[]> {
+  page = await browser.open(`${server.url}/favicon.svg`);
+  const names = await page.evaluate(async () => {
+    const root = await navigator.storage.getDirectory();
+    const stored = await root.getDirectoryHandle('qcow2-wasm-demo');
+    const found: string[] = [];
+    // The iterator of a directory is not in every version of the DOM's types.
+    const keys = (stored as unknown as { keys(): AsyncIterable<string> }).keys();
+    for await (const name of keys) found.push(name);
+    return found;
+  });
+  for (const name of names) {
+    const bytes = await page.evaluate(readStoredFile, name);
+    await writeFile(join(folder, name), Buffer.from(bytes, 'base64'));
+  }
+  await page.close();
+  return names;
+}
+
+async function readStoredFile(name: string): Promise<string> {
+  const root = await navigator.storage.getDirectory();
+  const stored = await root.getDirectoryHandle('qcow2-wasm-demo');
+  const file = await (await stored.getFileHandle(name)).getFile();
+  const url = await new Promise<string>((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener('load', () => resolve(String(reader.result)));
+    reader.addEventListener('error', () => reject(reader.error ?? new Error(`${name} could not be read`)));
+    reader.readAsDataURL(file);
+  });
+  return url.slice(url.indexOf(',') + 1);
+}
+
+async function sha256(path: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+}
+
+describe('the demo page', () => {
+  it('boots the guest from the served base with a fresh overlay in OPFS', async () => {
+    page = await browser.open(`${server.url}/`);
+    await booted();
+    const stats = await page.evaluate(() => window.demo.stats());
+    expect(stats).toMatchObject({ path: '/qcow2-wasm-demo/disk.qcow2', seam: 'flush-hook' });
+    expect(stats.backingFile).toMatch(/^base-.+\.qcow2$/);
+    expect(stats.guest.readBytes).toBeGreaterThan(1e6);
+    expect(stats.disk.cacheHits).toBeGreaterThan(0);
+    await mkdir('.tmp', { recursive: true });
+    await page.screenshot({ path: '.tmp/demo-1280.png' }).catch(() => undefined);
+    const size = page.viewportSize();
+    await page.setViewportSize({ width: 390, height: 844 });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+    await page.screenshot({ path: '.tmp/demo-390.png' }).catch(() => undefined);
+    if (size) await page.setViewportSize(size);
+  });
+
+  it('has the same 4 MiB file after a reload', async () => {
+    const written = await run('dd if=/dev/urandom of=/root/random bs=64k count=64; sha256sum /root/random; sync');
+    sum = SUM.exec(written)?.[0] ?? '';
+    expect(sum, written).not.toBe('');
+    await page.reload();
+    await booted();
+    expect(SUM.exec(await run('sha256sum /root/random'))?.[0]).toBe(sum);
+  });
+
+  it('downloads a whole qcow2 that QEMU finds nothing wrong with, and the file is in the ext4 inside', async () => {
+    await run('sync');
+    const image = await download('download.qcow2', () => page.click('#download'));
+    expect(checkImage(image)).toMatchObject({ errors: 0, leaks: 0, backingFile: null });
+    const file = await fileFromGuestDisk({ image, path: '/root/random', folder });
+    expect(await sha256(file)).toBe(sum);
+  });
+
+  it('refuses an image that is none, and the guest runs on', async () => {
+    const refused = await page.evaluate(() =>
+      window.demo.openImage(new Blob(['no image'])).then(
+        () => null,
+        (error: { code: string; message: string }) => ({ code: error.code, message: error.message }),
+      ),
+    );
+    expect(refused?.code).toBe('NOT_QCOW2');
+    expect(await state()).toBe('ready');
+    expect(await run('echo still-$((40 + 2))')).toContain('still-42');
+  });
+
+  it('tells a second tab that the disk is in use', async () => {
+    const second = await browser.open(`${server.url}/`);
+    await second.waitForFunction(() => document.documentElement.dataset['state'] === 'error', null, {
+      timeout: 30_000,
+    });
+    expect(await second.locator('#notice').innerText()).toContain('in use in another tab');
+    await second.close();
+    expect(await run('echo alive')).toContain('alive');
+  });
+
+  it('has what was synced when the browser is killed right after sync returned', async () => {
+    const written = await run('dd if=/dev/urandom of=/root/late bs=64k count=16; sha256sum /root/late; sync');
+    await browser.kill();
+    const late = SUM.exec(written)?.[0];
+    await browser.relaunch();
+    const names = await storedFiles();
+    expect(names).toContain('disk.qcow2');
+    expect(checkOverlay(join(folder, 'disk.qcow2'))).toMatchObject({ errors: 0 });
+    page = await browser.open(`${server.url}/`);
+    await booted();
+    const sums = await run('sha256sum /root/late /root/random');
+    expect(sums).toContain(late);
+    expect(sums).toContain(sum);
+    const image = await download('after-kill.qcow2', () =>
+      page.evaluate(async () => {
+        const link = document.createElement('a');
+        link.href = URL.createObjectURL(await window.demo.exportDisk());
+        link.download = 'after-kill.qcow2';
+        link.click();
+      }),
+    );
+    expect(checkImage(image)).toMatchObject({ errors: 0, leaks: 0 });
+  });
+
+  it('boots from an image of the visitor, which is the disk from then on', async () => {
+    await run('sync');
+    await page.evaluate(async () => window.demo.openImage(await window.demo.exportDisk()));
+    await booted();
+    expect(SUM.exec(await run('sha256sum /root/random'))?.[0]).toBe(sum);
+    expect((await page.evaluate(() => window.demo.stats())).backingFile).toBeNull();
+  });
+
+  it('gives a pristine disk on reset', async () => {
+    await page.evaluate(() => window.demo.reset());
+    await booted();
+    expect(await run('ls /root')).not.toContain('random');
+    expect((await page.evaluate(() => window.demo.stats())).backingFile).toMatch(/^base-/);
+  });
+});

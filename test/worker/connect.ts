@@ -1,0 +1,33 @@
+/** A client and a server at the two ends of a channel, in one process. */
+import type { ClientPort } from '../../src/worker/client.js';
+import { WorkerClient } from '../../src/worker/client.js';
+import type { OpenDirectory } from '../../src/worker/image-files.js';
+import type { OpenRequest } from '../../src/worker/protocol.js';
+import { serve, type ServerPort } from '../../src/worker/server.js';
+
+export interface Connection {
+  readonly client: WorkerClient;
+  /** What the client posts goes through here. */
+  readonly port: MessagePort;
+}
+
+const open: MessagePort[] = [];
+
+export function connect(openDirectory: OpenDirectory): Connection {
+  const { port1, port2 } = new MessageChannel();
+  open.push(port1, port2);
+  serve(port2 as ServerPort, { openDirectory });
+  const client = new WorkerClient(port1 as ClientPort, () => port1.close());
+  port1.start();
+  port2.start();
+  return { client, port: port1 };
+}
+
+/** For `afterEach`: an open port keeps the process alive. */
+export function closeConnections(): void {
+  for (const port of open.splice(0)) port.close();
+}
+
+export function openRequest(options: Partial<Omit<OpenRequest, 'kind'>> = {}): OpenRequest {
+  return { kind: 'open', directory: 'disks', name: 'disk.qcow2', readOnly: false, backing: [], ...options };
+}
