@@ -283,15 +283,20 @@ function testData(kernels: Kernels, slot: Uint8Array): void {
 
   test('two ranges are equal up to their first difference', () => {
     fc.assert(
-      fc.property(place, fc.integer({ min: 0, max: 17 }), fc.option(fc.nat(), { freq: 2 }), ({ start, length }, shift, pick) => {
-        const other = 1024 + shift;
-        // What follows the ranges is equal too, and must not be counted.
-        slot.fill(0);
-        for (let index = 0; index < length; index++) slot[start + index] = slot[other + index] = index * 7;
-        const difference = pick === null ? length : pick % (length + 1);
-        if (difference < length) slot[other + difference] = (slot[other + difference] ?? 0) ^ 0x10;
-        expect(kernels.equalLength(SLOT + start, SLOT + other, length)).toBe(difference);
-      }),
+      fc.property(
+        place,
+        fc.integer({ min: 0, max: 17 }),
+        fc.option(fc.nat(), { freq: 2 }),
+        ({ start, length }, shift, pick) => {
+          const other = 1024 + shift;
+          // What follows the ranges is equal too, and must not be counted.
+          slot.fill(0);
+          for (let index = 0; index < length; index++) slot[start + index] = slot[other + index] = index * 7;
+          const difference = pick === null ? length : pick % (length + 1);
+          if (difference < length) slot[other + difference] = (slot[other + difference] ?? 0) ^ 0x10;
+          expect(kernels.equalLength(SLOT + start, SLOT + other, length)).toBe(difference);
+        },
+      ),
     );
   });
 }
