@@ -17,11 +17,17 @@ import {
 import { geometryOf, l1EntriesFor } from './geometry.js';
 import type { Header } from './header.js';
 import { EXTENSION_FEATURE_NAMES, findExtension } from './header-extensions.js';
-import { MAX_L1_BYTES, MAX_REFCOUNT_ORDER, MAX_REFCOUNT_TABLE_BYTES, MAX_SNAPSHOTS } from './limits.js';
+import {
+  MAX_L1_BYTES,
+  MAX_REFCOUNT_ORDER,
+  MAX_REFCOUNT_TABLE_BYTES,
+  MAX_SNAPSHOTS,
+  MIN_EXTENDED_L2_CLUSTER_BITS,
+} from './limits.js';
 
-const UNDERSTOOD = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT;
+const UNDERSTOOD = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT | INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_EXTENDED_L2;
 /** Specified, but not handled by this build. */
-const NAMED = INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_COMPRESSION_TYPE | INCOMPATIBLE_EXTENDED_L2;
+const NAMED = INCOMPATIBLE_COMPRESSION_TYPE;
 
 /** Throws `BAD_IMAGE`, or `UNSUPPORTED` for what is well formed but not handled. */
 export function checkHeader(header: Header): void {
@@ -54,7 +60,12 @@ function checkFeatures(header: Header): void {
 }
 
 function checkTables(header: Header): void {
-  const geometry = geometryOf(header.clusterBits, header.refcountOrder);
+  const extendedL2 = (header.incompatible & INCOMPATIBLE_EXTENDED_L2) !== 0n;
+  if (extendedL2 && header.clusterBits < MIN_EXTENDED_L2_CLUSTER_BITS) {
+    const limit = `extended L2 entries need at least ${MIN_EXTENDED_L2_CLUSTER_BITS}`;
+    refuse(`cluster_bits is ${header.clusterBits}; ${limit}`);
+  }
+  const geometry = geometryOf(header.clusterBits, header.refcountOrder, extendedL2);
   const aligned = (offset: number, field: string) => {
     if (!isAligned(offset, geometry.clusterSize)) {
       refuse(`${field} is ${hex(offset)}; it must be a multiple of the cluster size, ${hex(geometry.clusterSize)}`);

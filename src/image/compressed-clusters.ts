@@ -1,8 +1,8 @@
 /**
- * Compressed clusters, read: the stream is fetched, inflated and the cluster kept for a while, because a guest reads a
+ * Compressed clusters, read: the stream is fetched, decompressed and the cluster kept for a while, because a guest reads a
  * cluster in several requests. Bounded by bytes.
  */
-import { Inflater } from '../codec/inflate.js';
+import { COMPRESSION_ZLIB, codecFor, type ClusterCodec } from '../codec/cluster-codec.js';
 import type { GuestOffset, HostOffset } from '../disk.js';
 import type { CompressedDescriptor } from '../format/compressed-descriptor.js';
 import type { Storage } from '../storage/storage.js';
@@ -13,13 +13,14 @@ const CACHE_BYTES = 4 * 1024 * 1024;
 export class CompressedClusters {
   readonly #storage: Storage;
   readonly #clusterSize: number;
-  readonly #inflater = new Inflater();
+  readonly #codec: ClusterCodec;
   /** In the order of last use. */
   readonly #kept = new Map<HostOffset, Uint8Array>();
 
-  constructor(storage: Storage, clusterSize: number) {
+  constructor(storage: Storage, clusterSize: number, codec: ClusterCodec = codecFor(COMPRESSION_ZLIB)) {
     this.#storage = storage;
     this.#clusterSize = clusterSize;
+    this.#codec = codec;
   }
 
   /** The content of the cluster at `guest`, to be read only. Throws `BAD_IMAGE` for a damaged stream. */
@@ -33,7 +34,7 @@ export class CompressedClusters {
     const source = new Uint8Array(descriptor.length);
     this.#storage.read(descriptor.host, source);
     const content = this.#takeBuffer();
-    this.#inflater.inflate(source, content, `the compressed cluster of guest offset ${hex(guest)}`);
+    this.#codec.decompress(source, content, `the compressed cluster of guest offset ${hex(guest)}`);
     this.#kept.set(descriptor.host, content);
     return content;
   }

@@ -130,6 +130,7 @@ function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): H
     additionalFields: new Uint8Array(version === 3 ? 8 : 0),
     extensions,
     backingFile: backing ? { name: backing.name, format: backing.format } : null,
+    dataFileName: null,
   };
 }
 

@@ -4,10 +4,11 @@
  * Every call runs to its end. A call that throws `NotResident` has changed nothing: what copy-on-write needs of the
  * backing disk is read before the first change.
  */
+import { codecFor, type ClusterCodec } from '../codec/cluster-codec.js';
 import type { Disk, Extent, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import { l1EntriesFor } from '../format/geometry.js';
-import type { Header } from '../format/header.js';
+import { isDataFileRaw, type Header } from '../format/header.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import type { ImageTables, WritableTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
@@ -18,7 +19,8 @@ import { checkRange } from './disk-range.js';
 import { planRead, type Mapping } from './read-plan.js';
 import { executeRead, type ReadSources } from './read.js';
 import { edgesOf, planWrite, type Edge } from './write-plan.js';
-import { executeWrite } from './write.js';
+import { writeCompressedCluster } from './write-compressed.js';
+import { executeWrite, type WriteTarget } from './write.js';
 import { discardRange, zeroRange, type ZeroTarget } from './zero.js';
 
 /** Ranges that may wait to be freed before a flush is made of our own accord, so that the list stays short. */
@@ -32,27 +34,42 @@ export interface ImageStatistics {
   readonly fileSize: number;
 }
 
+export interface ImageParts {
+  readonly storage: GuardedStorage;
+  /** Where guest data lies: the same storage, or the external data file. */
+  readonly data: GuardedStorage;
+  readonly tables: ImageTables;
+  readonly backing: Disk | null;
+}
+
 export class Qcow2Image implements Disk {
   readonly #storage: GuardedStorage;
+  readonly #data: GuardedStorage;
   readonly #tables: ImageTables;
   readonly #backing: Disk | null;
   readonly #mapping: Mapping;
   readonly #sources: ReadSources;
+  readonly #codec: ClusterCodec;
   readonly #compressed: CompressedClusters;
   #closed = false;
 
   /** For `open.ts`: everything has been checked, and the image is clean or opened read-only. */
-  constructor(storage: GuardedStorage, tables: ImageTables, backing: Disk | null) {
-    const { clusterSize } = tables.geometry;
+  constructor(parts: ImageParts) {
+    const { storage, data, tables, backing } = parts;
+    const { clusterSize, subclusterSize } = tables.geometry;
     this.#storage = storage;
+    this.#data = data;
     this.#tables = tables;
     this.#backing = backing;
-    this.#compressed = new CompressedClusters(storage, clusterSize);
-    this.#sources = { storage, clusterSize, compressed: this.#compressed, backing };
+    this.#codec = codecFor(tables.header.value.compressionType);
+    this.#compressed = new CompressedClusters(storage, clusterSize, this.#codec);
+    this.#sources = { data, clusterSize, compressed: this.#compressed, backing };
     this.#mapping = {
       clusterSize,
+      subclusterSize,
       hasBacking: backing !== null,
-      run: (cluster, limit) => tables.l2.run(cluster, limit),
+      runAt: (offset, limit) => tables.l2.runAt(offset, limit),
+      storedPart: (guest) => tables.l2.storedPart(guest),
     };
   }
 
@@ -96,15 +113,41 @@ export class Qcow2Image implements Disk {
 
   write(offset: GuestOffset, source: Uint8Array): void {
     this.#check(offset, source.length);
-    const { allocator, guard } = this.#changeable();
+    this.#changeable();
     if (source.length === 0) return;
     const steps = planWrite(this.#mapping, offset, source.length);
-    const edges = edgesOf(steps, offset, source.length, this.clusterSize);
+    const edges = edgesOf(steps, offset, source.length);
     const head = this.#readEdge(edges.head);
     const tail = this.#readEdge(edges.tail);
     this.#tables.beforeGuestChange();
-    const target = { storage: this.#storage, clusterSize: this.clusterSize, allocator, guard, l2: this.#tables.l2 };
-    executeWrite(target, steps, { offset, source, head, tail });
+    executeWrite(this.#writeTarget(), steps, { offset, source, head, tail });
+    this.#afterChange();
+  }
+
+  /**
+   * Writes whole clusters compressed, each for itself; one that does not get smaller is written plainly. What the clusters
+   * held before is freed. `offset` is a multiple of the cluster size, and so is the length, but at the end of the disk.
+   * Throws `UNSUPPORTED` for an image with an external data file.
+   */
+  writeCompressed(offset: GuestOffset, source: Uint8Array): void {
+    this.#check(offset, source.length);
+    const { allocator } = this.#changeable();
+    if (this.#data !== this.#storage) {
+      throw new Qcow2Error('UNSUPPORTED', 'with an external data file no cluster can be compressed');
+    }
+    const { clusterSize } = this;
+    const end = offset + source.length;
+    if (offset % clusterSize !== 0 || (end % clusterSize !== 0 && end !== this.size)) {
+      const what = `a compressed write of ${source.length} bytes at offset ${offset}`;
+      throw new Qcow2Error('BAD_ARGUMENT', `${what} must cover whole clusters of ${clusterSize} bytes`);
+    }
+    this.#tables.beforeGuestChange();
+    const target = { storage: this.#storage, allocator, l2: this.#tables.l2, geometry: this.#tables.geometry };
+    for (let at = 0; at < source.length; at += clusterSize) {
+      const content = source.subarray(at, at + clusterSize);
+      const stored = writeCompressedCluster(target, this.#codec, offset + at, content);
+      if (!stored) this.write(offset + at, content);
+    }
     this.#afterChange();
   }
 
@@ -163,9 +206,10 @@ export class Qcow2Image implements Disk {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      if (this.#tables.writable !== null && !this.#storage.poisoned) this.#tables.writable.order.shutDown();
+      if (this.#tables.writable !== null && !this.#poisoned) this.#tables.writable.order.shutDown();
     } finally {
       this.#storage.close();
+      if (this.#data !== this.#storage) this.#data.close();
       this.#backing?.close();
     }
   }
@@ -191,12 +235,30 @@ export class Qcow2Image implements Disk {
     return bytes;
   }
 
+  #writeTarget(): WriteTarget {
+    const { allocator, guard } = this.#tables.writable!;
+    const { clusterSize } = this;
+    const shared = { data: this.#data, clusterSize, l2: this.#tables.l2 };
+    if (this.#data !== this.#storage) {
+      // An external data file holds each cluster at its guest offset; there is nothing to allocate or to overwrite.
+      const allocate = (cluster: number, count: number) => ({ host: cluster * clusterSize, count });
+      return { ...shared, allocate, check: () => {} };
+    }
+    return {
+      ...shared,
+      allocate: (_cluster, want) => allocator.allocate(want),
+      check: (host, length) => guard.check(host, length, 'guest data'),
+    };
+  }
+
   #zeroTarget(): ZeroTarget {
     const { header, geometry, l2 } = this.#tables;
     return {
       disk: this,
       version: header.value.version,
       clusterSize: geometry.clusterSize,
+      subclusterSize: geometry.subclusterSize,
+      rawData: isDataFileRaw(header.value) ? this.#data : null,
       hasBacking: this.#backing !== null,
       l2,
     };
@@ -209,6 +271,10 @@ export class Qcow2Image implements Disk {
     if (allocator.waiting > MOST_WAITING_RANGES) order.flush();
   }
 
+  get #poisoned(): boolean {
+    return this.#storage.poisoned || this.#data.poisoned;
+  }
+
   #check(offset: GuestOffset, length: number): void {
     if (this.#closed) throw new Qcow2Error('CLOSED', 'the image was used after close()');
     checkRange(this.size, offset, length);
@@ -216,7 +282,7 @@ export class Qcow2Image implements Disk {
 
   #changeable(): WritableTables {
     if (this.#tables.writable === null) throw new Qcow2Error('READ_ONLY', 'the image was opened read-only');
-    if (this.#storage.poisoned) {
+    if (this.#poisoned) {
       throw new Qcow2Error('POISONED', 'an earlier write failed; close the image and open it again');
     }
     return this.#tables.writable;

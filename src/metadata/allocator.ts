@@ -31,6 +31,8 @@ export class Allocator {
   readonly #options: AllocatorOptions;
   /** No cluster below it is free, as far as is known. */
   #firstFree = 0;
+  /** Where the next compressed data may go, in a cluster that holds some already; null for none. */
+  #packAt: HostOffset | null = null;
   /** Ranges of clusters that nothing names any more, in the order they were freed. */
   readonly #waiting: { readonly first: number; count: number }[] = [];
 
@@ -72,6 +74,29 @@ export class Allocator {
     }
   }
 
+  /**
+   * Room for `length` bytes of compressed data, less than a cluster, not aligned. Each cluster that it touches is referred
+   * to once more: several compressed clusters share one, as far as its refcount goes.
+   */
+  allocateBytes(length: number): HostOffset {
+    this.#options.beforeChange();
+    const { refcounts, geometry } = this.#options;
+    const { clusterSize } = geometry;
+    const start = this.#packAt;
+    const room = start === null ? 0 : clusterSize - (start % clusterSize);
+    const shared = start === null ? 0 : Math.floor(start / clusterSize);
+    if (start === null || refcounts.get(shared) >= geometry.maxRefcount) {
+      return this.#packFrom(this.allocate(1).host, length);
+    }
+    if (room < length) {
+      // It may run over into the next cluster, if that is the one that is free.
+      const { host } = this.allocate(1);
+      if (host !== (shared + 1) * clusterSize) return this.#packFrom(host, length);
+    }
+    refcounts.add(shared, 1, 1);
+    return this.#packFrom(start, length);
+  }
+
   /** The clusters that `length` bytes from `host` on touch lose one reference each, at the next flush. */
   free(host: HostOffset, length: number): void {
     this.#options.beforeChange();
@@ -91,6 +116,15 @@ export class Allocator {
       this.#firstFree = Math.min(this.#firstFree, first);
     }
     this.#waiting.length = 0;
+    const { clusterSize } = this.#options.geometry;
+    if (this.#packAt !== null && refcounts.get(Math.floor(this.#packAt / clusterSize)) === 0) this.#packAt = null;
+  }
+
+  #packFrom(start: HostOffset, length: number): HostOffset {
+    const end = start + length;
+    // A cluster that is full is not gone on with: the next one is not ours.
+    this.#packAt = end % this.#options.geometry.clusterSize === 0 ? null : end;
+    return start;
   }
 
   #take(first: number, count: number): ClusterRun {

@@ -133,7 +133,7 @@ async function sizeOfNewDisk(files: ImageFiles, create: NewDisk, allowed: readon
   const claims = new Claims(files);
   try {
     const opener = claims.opener(allowed);
-    const storage = await opener({ ...create.backing, depth: 1 });
+    const storage = await opener({ ...create.backing, depth: 1, role: 'backing', writable: false });
     if (create.backing.format === 'raw') {
       storage.close();
       return create.size ?? Math.ceil(storage.size / SECTOR_BYTES) * SECTOR_BYTES;
@@ -160,25 +160,26 @@ class Claims {
     this.#held.set(name, await this.#files.claim(name, mode));
   }
 
-  /** Opens the backing files of `allowed`, each once in a chain. */
+  /** Opens the backing and data files of `allowed`, each once in a chain. */
   opener(allowed: readonly string[]): (reference: BackingReference) => Promise<Storage> {
     const open = async (reference: BackingReference): Promise<Storage> => {
-      const { name } = reference;
+      const { name, writable } = reference;
+      const what = reference.role === 'data' ? 'external data file' : 'backing file';
       if (!allowed.includes(name)) {
         throw new Qcow2Error(
           'BACKING',
-          `the image names the backing file "${name}", which was not allowed to be opened`,
+          `the image names the ${what} "${name}", which was not allowed to be opened`,
         );
       }
       if (this.#held.has(name)) {
-        throw new Qcow2Error('BACKING', `the backing file "${name}" occurs twice in one chain of backing files`);
+        throw new Qcow2Error('BACKING', `the ${what} "${name}" occurs twice in one chain of files`);
       }
       try {
-        await this.add(name, 'read');
-        return await this.#files.open(name, 'read-only');
+        await this.add(name, writable ? 'write' : 'read');
+        return await this.#files.open(name, writable ? 'read-write' : 'read-only');
       } catch (error) {
         if (!isQcow2Error(error, 'NOT_FOUND')) throw error;
-        throw new Qcow2Error('BACKING', `the backing file ${this.#files.path(name)} does not exist`, { cause: error });
+        throw new Qcow2Error('BACKING', `the ${what} ${this.#files.path(name)} does not exist`, { cause: error });
       }
     };
     return open satisfies BackingOpener;
