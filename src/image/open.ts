@@ -5,7 +5,7 @@
  * the caller's opener, which decides on each name; without one nothing is opened.
  */
 import type { Disk } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { INCOMPATIBLE_CORRUPT } from '../format/features.js';
 import { MAGIC, type Header } from '../format/header.js';
 import { wasmKernels } from '../kernels/index.js';
@@ -133,8 +133,13 @@ async function openBacking(header: Header, state: ChainState): Promise<Disk | nu
     return await openBackingDisk(new ReadOnlyStorage(storage), storage, format, state);
   } catch (error) {
     storage.close();
-    throw error;
+    throw isQcow2Error(error) ? inBackingFile(error, name) : error;
   }
+}
+
+/** The same error, saying in which file of the chain. */
+function inBackingFile(error: Qcow2Error, name: string): Qcow2Error {
+  return new Qcow2Error(error.code, `in the backing file ${JSON.stringify(name)}: ${error.message}`, { cause: error });
 }
 
 async function openBackingDisk(
