@@ -20,10 +20,10 @@ function runScript(path) {
   if (status !== 0) throw new Error(`${path} failed`);
 }
 
-function prepareDemo() {
+/** The unit tests boot the guest in this process, the browser tests in the demo. */
+function prepareGuest() {
   const hasGuest = readdirSync(GUEST_FOLDER).some((name) => name.endsWith('.qcow2'));
   if (!hasGuest) runScript('demo/guest/make-guest.mjs');
-  runScript('demo/build.mjs');
 }
 
 /** Runs vitest and returns its counts; `ok` is false also for errors outside of any test. */
@@ -52,7 +52,8 @@ async function main(projects) {
   if (!provideTools(projects)) return false;
   await build();
   const clean = await lint();
-  if (projects.includes('browser')) prepareDemo();
+  if (projects.includes('unit') || projects.includes('browser')) prepareGuest();
+  if (projects.includes('browser')) runScript('demo/build.mjs');
   const { passed, failed, skipped, ok } = runTests(projects);
   if (!clean) console.error('lint failed, see above');
   if (!ok && failed === 0) console.error('vitest failed outside of the tests, see above');

@@ -2,7 +2,7 @@
  * Compressed clusters, read: the stream is fetched, decompressed and the cluster kept for a while, because a guest reads a
  * cluster in several requests. Bounded by bytes.
  */
-import { COMPRESSION_ZLIB, codecFor, type ClusterCodec } from '../codec/cluster-codec.js';
+import type { ClusterCodec } from '../codec/cluster-codec.js';
 import type { GuestOffset, HostOffset } from '../disk.js';
 import type { CompressedDescriptor } from '../format/compressed-descriptor.js';
 import type { Storage } from '../storage/storage.js';
@@ -17,7 +17,7 @@ export class CompressedClusters {
   /** In the order of last use. */
   readonly #kept = new Map<HostOffset, Uint8Array>();
 
-  constructor(storage: Storage, clusterSize: number, codec: ClusterCodec = codecFor(COMPRESSION_ZLIB)) {
+  constructor(storage: Storage, clusterSize: number, codec: ClusterCodec) {
     this.#storage = storage;
     this.#clusterSize = clusterSize;
     this.#codec = codec;

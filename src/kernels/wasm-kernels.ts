@@ -4,7 +4,7 @@
  * Instantiation is synchronous and cheap, one instance and one memory for each image. The memory is given its final size at
  * once (`initial` = `maximum`), so that the views never detach.
  *
- * Every function is the export itself. A call costs about 5 ns: a single refcount is read 1.2 to 2 times faster in plain
+ * Every function is the export itself. A call costs about 5 ns: a single refcount is read up to twice as fast in plain
  * TypeScript, a run of four L2 entries or more is already faster here (measured with `bench/kernels.ts`); neither is worth a
  * second path. Where one native entry is wanted, look at `words`.
  */

@@ -10,7 +10,7 @@ function tablesOf(refcountBits: 1 | 2 | 4 | 8 | 16 | 32 | 64) {
   const storage = new MemoryStorage();
   createImage(storage, { size: 1 << 20, clusterSize: 512, refcountBits });
   const header = readHeader(storage);
-  const tables = new ImageTables({ storage, header, kernels: wasmKernels, writable: true });
+  const tables = new ImageTables({ storage, data: storage, header, kernels: wasmKernels, writable: true });
   return { storage, ...tables, ...tables.writable!, header: tables.header };
 }
 
@@ -86,7 +86,10 @@ describe('the allocator', () => {
     const { allocator, refcounts, order } = tablesOf(16);
     refcounts.set(0, 0);
     expect(() => allocator.allocate(1)).toThrow(
-      expect.objectContaining({ code: 'CORRUPT', message: expect.stringContaining('would overwrite the header') as string }),
+      expect.objectContaining({
+        code: 'CORRUPT',
+        message: expect.stringContaining('would overwrite the header') as string,
+      }),
     );
     order.flush();
   });

@@ -1,0 +1,40 @@
+/**
+ * Builds the demo into demo/dist: one bundle of the page, v86's WASM beside it, and the page's own files. The package is
+ * imported by its name, as a user's bundler would find it, so `npm run build` comes first.
+ */
+import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const DEMO = fileURLToPath(new URL('.', import.meta.url));
+const OUTPUT = join(DEMO, 'dist');
+const PACKAGE_ENTRIES = ['opfs.js', 'v86.js'].map((name) => join(DEMO, '../dist', name));
+const require = createRequire(import.meta.url);
+
+export async function buildDemo() {
+  const missing = PACKAGE_ENTRIES.filter((path) => !existsSync(path));
+  if (missing.length > 0)
+    throw new Error(`the package is not built (${missing.join(', ')}): run "npm run build" first`);
+  mkdirSync(OUTPUT, { recursive: true });
+  await build({
+    entryPoints: [join(DEMO, 'src/main.ts')],
+    outfile: join(OUTPUT, 'main.js'),
+    bundle: true,
+    format: 'esm',
+    target: 'es2022',
+    minify: true,
+    sourcemap: true,
+    legalComments: 'linked',
+    // v86 reaches for these only where it runs in Node.
+    external: ['node:*', 'fs', 'crypto', 'perf_hooks'],
+    logLevel: 'warning',
+  });
+  for (const name of ['index.html', 'style.css', 'favicon.svg']) copyFileSync(join(DEMO, name), join(OUTPUT, name));
+  const v86 = dirname(require.resolve('v86'));
+  for (const name of ['v86.wasm', 'v86-fallback.wasm']) copyFileSync(join(v86, name), join(OUTPUT, name));
+  copyFileSync(require.resolve('@xterm/xterm/css/xterm.css'), join(OUTPUT, 'xterm.css'));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildDemo();

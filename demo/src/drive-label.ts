@@ -1,0 +1,43 @@
+/** The label beside the terminal: facts of the disk that is open, and its counters. */
+import type { DiskStats, OpfsDisk } from 'qcow2-wasm/opfs';
+import type { DiskActivity } from 'qcow2-wasm/v86';
+import { formatBytes, setText } from './page.js';
+
+/** What `window.demo.stats()` gives: the guest's requests, and what the engine did about them. */
+export interface DemoStats {
+  /** Requests of the guest since this boot. */
+  readonly guest: DiskActivity;
+  /** Since the disk was opened. */
+  readonly disk: DiskStats;
+  readonly path: string;
+  readonly backingFile: string | null;
+  /** `flush-hook`, or `timer` where v86 has moved on. */
+  readonly seam: 'flush-hook' | 'timer';
+}
+
+export function showDiskFacts({ info }: OpfsDisk, seam: DemoStats['seam']): void {
+  const clusters = formatBytes(info.clusterSize);
+  setText('disk-name', info.path.split('/').at(-1) ?? info.path);
+  setText('location', `OPFS of ${location.host}: ${info.path}`);
+  setText('base', info.backingFile ?? 'nothing: the image is whole');
+  setText('capacity', formatBytes(info.size));
+  setText('format', `qcow2 v${info.version}, ${clusters} clusters, ${info.refcountBits}-bit refcounts`);
+  setText('seam', seam === 'flush-hook' ? 'the guest (FLUSH CACHE) and a timer' : 'a timer only');
+}
+
+export function showCounters({ guest, disk }: DemoStats): void {
+  setText('reads', count(guest.reads));
+  setText('read-bytes', formatBytes(guest.readBytes));
+  setText('writes', count(guest.writes));
+  setText('written-bytes', formatBytes(guest.writtenBytes));
+  setText('flushes', count(guest.flushes));
+  setText('stable', guest.dirty ? 'writing' : 'all stable');
+  const lookups = disk.cacheHits + disk.cacheMisses;
+  setText('cache', lookups === 0 ? '-' : `${Math.floor((100 * disk.cacheHits) / lookups)} %`);
+  setText('cache-lookups', `${count(lookups)} lookups`);
+  setText('file-size', formatBytes(disk.fileSize));
+}
+
+function count(value: number): string {
+  return value < 10_000 ? String(value) : `${(value / 1000).toFixed(value < 100_000 ? 1 : 0)}k`;
+}

@@ -1,0 +1,93 @@
+/** One emulated machine, from power-on until it is destroyed: v86, its disk, its serial port, its screen. */
+import { attach, remoteDisk, type Attachment, type DiskFault, type V86Disk } from 'qcow2-wasm/v86';
+import type { OpfsDisk, RemoteDisk } from 'qcow2-wasm/opfs';
+import { V86, type V86Image } from 'v86';
+
+const MEMORY_BYTES = 128 * 2 ** 20;
+const VGA_MEMORY_BYTES = 4 * 2 ** 20;
+
+export interface MachineEvents {
+  readonly onSerialByte: (byte: number) => void;
+  readonly onTransfer: (kind: 'read' | 'write', offset: number, length: number) => void;
+  readonly onFault: (fault: DiskFault) => void;
+  /** The guest halted its processor for good. */
+  readonly onHalt: () => void;
+}
+
+export class GuestMachine {
+  private constructor(
+    readonly disk: V86Disk,
+    readonly attachment: Attachment,
+    readonly emulator: V86,
+  ) {}
+
+  /** Builds the machine on `remote`; it does not run yet. */
+  static async create(remote: OpfsDisk, screen: HTMLElement, events: MachineEvents): Promise<GuestMachine> {
+    const disk = remoteDisk(observed(remote, events.onTransfer), { onError: events.onFault });
+    const emulator = new V86({
+      wasm_path: 'v86.wasm',
+      memory_size: MEMORY_BYTES,
+      vga_memory_size: VGA_MEMORY_BYTES,
+      bios: { url: 'guest/bios/bios.bin' },
+      vga_bios: { url: 'guest/bios/vgabios-stdvga.bin' },
+      screen: { container: screen },
+      // v86 takes any object of this contract; its types do not say so.
+      hda: disk as unknown as V86Image,
+      disable_mouse: true,
+      disable_speaker: true,
+      autostart: false,
+    });
+    emulator.add_listener('serial0-output-byte', events.onSerialByte);
+    const failed = new Promise<never>((_, reject) => {
+      emulator.add_listener('download-error', ({ file_name }) => reject(new Error(`${file_name} could not be loaded`)));
+    });
+    const attachment = await Promise.race([attach(emulator, disk), failed]);
+    listenForHalt(emulator, events.onHalt);
+    // The page's own keys and buttons work until the screen has the focus.
+    emulator.keyboard_set_enabled(false);
+    return new GuestMachine(disk, attachment, emulator);
+  }
+
+  run(): Promise<void> {
+    return this.emulator.run();
+  }
+
+  send(text: string): void {
+    this.emulator.serial0_send(text);
+  }
+
+  /** Stops the machine, lets its last request end, and makes what it wrote stable. The remote disk stays open. */
+  async powerOff(): Promise<void> {
+    try {
+      await this.attachment.quiesce();
+      await this.attachment.detach();
+    } finally {
+      await this.emulator.destroy();
+    }
+  }
+}
+
+/** Not in v86's types: sent when the processor halts with interrupts off. */
+function listenForHalt(emulator: V86, listener: () => void): void {
+  const untyped: { add_listener(event: string, listener: () => void): void } = emulator as never;
+  untyped.add_listener('cpu-event-halt', listener);
+}
+
+function observed(remote: OpfsDisk, onTransfer: MachineEvents['onTransfer']): RemoteDisk {
+  return {
+    info: remote.info,
+    read: (offset, length) => {
+      onTransfer('read', offset, length);
+      return remote.read(offset, length);
+    },
+    write: (offset, source) => {
+      onTransfer('write', offset, source.length);
+      return remote.write(offset, source);
+    },
+    writeZeroes: (offset, length) => remote.writeZeroes(offset, length),
+    discard: (offset, length) => remote.discard(offset, length),
+    flush: () => remote.flush(),
+    stats: () => remote.stats(),
+    close: () => remote.close(),
+  };
+}

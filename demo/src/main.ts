@@ -1,0 +1,70 @@
+/** The demo page: puts the parts together, starts, and offers `window.demo` for automation (see demo/README.md). */
+import { connectControls } from './controls.js';
+import { DiskMap } from './disk-map.js';
+import type { DemoStats } from './drive-label.js';
+import { showNotice } from './notice.js';
+import { element, setState } from './page.js';
+import { SerialTerminal } from './serial-terminal.js';
+import { Session } from './session.js';
+import { VgaScreen } from './vga-screen.js';
+
+/** What scripts may do. All that fails rejects with a `Qcow2Error`. */
+export interface DemoAutomation {
+  /** Types `text` on the guest's serial port. */
+  send(text: string): void;
+  /** Everything the guest printed on its serial port since this boot. */
+  output(): string;
+  flush(): Promise<void>;
+  /** The disk, whole and standalone. */
+  exportDisk(): Promise<Blob>;
+  /** Makes the image the disk and boots from it; one that is refused changes nothing. */
+  openImage(image: Blob): Promise<void>;
+  /** A fresh disk over the base; does not ask. */
+  reset(): Promise<void>;
+  stats(): Promise<DemoStats>;
+}
+
+declare global {
+  interface Window {
+    demo: DemoAutomation;
+  }
+}
+
+function hasOpfs(): boolean {
+  return window.isSecureContext && typeof navigator.storage?.getDirectory === 'function';
+}
+
+const terminal: SerialTerminal = new SerialTerminal(element('serial', HTMLElement), (text) => session.send(text));
+const container = element('screen', HTMLElement);
+const session = new Session({
+  terminal,
+  screen: new VgaScreen(container, container.parentElement!),
+  map: new DiskMap(element('map', HTMLCanvasElement)),
+});
+
+window.demo = {
+  send: (text) => session.send(text),
+  output: () => session.output,
+  flush: () => session.flush(),
+  exportDisk: () => session.exportDisk(),
+  openImage: (image) => session.openImage(image),
+  reset: () => session.reset(),
+  stats: () => session.stats(),
+};
+
+if (hasOpfs()) {
+  connectControls(session);
+  terminal.focus();
+  // Asks for storage that the browser does not clear by itself; the demo works without.
+  void navigator.storage.persist?.().catch(() => false);
+  void session.start();
+} else {
+  setState('error');
+  showNotice({
+    title: 'This browser has no private file system for the disk',
+    advice: window.isSecureContext
+      ? 'The demo needs OPFS with synchronous access: Chromium 102, Firefox 111, Safari 17, or newer. Private windows may lack it.'
+      : 'Open the page over https, or from localhost: browsers give storage to secure pages only.',
+    actions: [],
+  });
+}

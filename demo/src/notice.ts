@@ -1,0 +1,92 @@
+/** The panel that says what went wrong and what to do, in words for the code of the error. */
+import { isQcow2Error } from 'qcow2-wasm/opfs';
+import { element } from './page.js';
+
+export interface NoticeAction {
+  readonly label: string;
+  readonly run: () => void;
+}
+
+interface Notice {
+  readonly title: string;
+  readonly what?: string;
+  readonly advice: string;
+  readonly actions?: readonly NoticeAction[];
+  readonly calm?: boolean;
+}
+
+const RELOAD: NoticeAction = { label: 'Try again', run: () => location.reload() };
+
+export function hideNotice(): void {
+  element('notice', HTMLElement).hidden = true;
+}
+
+export function showNotice(notice: Notice): void {
+  const panel = element('notice', HTMLElement);
+  panel.classList.toggle('calm', notice.calm === true);
+  panel.querySelector('h2')!.textContent = notice.title;
+  const what = panel.querySelector<HTMLElement>('.what')!;
+  what.textContent = notice.what ?? '';
+  what.hidden = notice.what === undefined;
+  panel.querySelector('.advice')!.textContent = notice.advice;
+  const dismiss: NoticeAction = { label: 'Dismiss', run: hideNotice };
+  panel.querySelector('.actions')!.replaceChildren(...(notice.actions ?? [dismiss]).map(actionButton));
+  panel.hidden = false;
+  panel.scrollIntoView({ block: 'nearest' });
+}
+
+function actionButton({ label, run }: NoticeAction): HTMLButtonElement {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.textContent = label;
+  button.addEventListener('click', run);
+  return button;
+}
+
+/** The page can't go on. `reset` is offered where a fresh disk would help. */
+export function showFatal(error: unknown, reset: () => void): void {
+  const what = messageOf(error);
+  const startOver: NoticeAction = { label: 'Start with a fresh disk', run: reset };
+  if (isQcow2Error(error, 'IN_USE')) {
+    showNotice({
+      title: 'This disk is in use in another tab',
+      what,
+      advice: 'A disk has one writer, so that two guests cannot damage it. Close the other tab, then try again.',
+      actions: [RELOAD],
+    });
+  } else if (isQcow2Error(error, 'NO_SPACE')) {
+    showNotice({
+      title: 'This browser has no room left for the disk',
+      what,
+      advice: 'Free some space for this site in the browser settings, then try again. What was flushed is safe.',
+      actions: [RELOAD],
+    });
+  } else if (isQcow2Error(error, 'WORKER_DIED')) {
+    showNotice({
+      title: 'The worker that holds the disk has ended',
+      what,
+      advice: 'Everything the guest had flushed is in the file. Reload to boot from it.',
+      actions: [RELOAD],
+    });
+  } else {
+    showNotice({
+      title: 'The guest could not be started',
+      what,
+      advice: 'Try again. If the disk itself is the problem, start with a fresh one: this throws the stored disk away.',
+      actions: [RELOAD, startOver],
+    });
+  }
+}
+
+/** The image was refused; nothing has changed. */
+export function showRefusedImage(error: unknown): void {
+  const advice = isQcow2Error(error, 'BACKING')
+    ? 'The image needs another file below it. Make it standalone first: qemu-img convert -O qcow2 image.qcow2 whole.qcow2'
+    : 'The disk you had is unchanged and its guest runs on. Choose an unencrypted qcow2 image.';
+  showNotice({ title: 'That image cannot be used', what: messageOf(error), advice });
+}
+
+export function messageOf(error: unknown): string {
+  if (isQcow2Error(error)) return `${error.code}: ${error.message}`;
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,107 @@
+/**
+ * What the demo keeps in OPFS, all in one folder:
+ *
+ *   disk.qcow2          the visitor's disk: an overlay over a base, or an image the visitor opened
+ *   base-<key>.qcow2    a base image as the server had it; the key is its ETag, or what else tells it from the next one
+ *   incoming.qcow2      an image on its way in; it becomes disk.qcow2 in one step
+ *
+ * An overlay names its base, so it keeps that one when the server gets another. Bases that no disk names go with a reset.
+ */
+import {
+  deleteFile,
+  importImage,
+  listFiles,
+  openDisk,
+  Qcow2Error,
+  renameFile,
+  storeFile,
+  type OpfsDisk,
+  type StoredFile,
+} from 'qcow2-wasm/opfs';
+
+const directory = 'qcow2-wasm-demo';
+const DISK = 'disk.qcow2';
+const INCOMING = 'incoming.qcow2';
+const BASE_URL = 'guest/linux.qcow2';
+
+/** Bytes so far and in all; `total` is null where the server does not say. */
+export type DownloadProgress = (done: number, total: number | null) => void;
+
+/** Opens the stored disk; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`. */
+export async function openStoredDisk(onDownload: DownloadProgress): Promise<OpfsDisk> {
+  const files = await listFiles({ directory });
+  const bases = files.filter(isBase).map(({ name }) => name);
+  if (files.some(({ name }) => name === DISK)) return openDisk({ directory, name: DISK, backing: bases });
+  const base = await provideBase(files, onDownload);
+  const disk = await openDisk({
+    directory,
+    name: DISK,
+    backing: [base],
+    create: { backing: { name: base, format: 'qcow2' } },
+  });
+  await disk.flush();
+  await Promise.all(bases.filter((name) => name !== base).map((name) => deleteFile({ directory, name })));
+  return disk;
+}
+
+/** Throws the stored disk away. It must be closed. */
+export function deleteStoredDisk(): Promise<void> {
+  return deleteFile({ directory, name: DISK });
+}
+
+/** Takes an image in beside the disk. Rejects if it does not open as a qcow2; the disk is untouched either way. */
+export async function stageImage(image: Blob, onProgress: (fraction: number) => void): Promise<void> {
+  await importImage({ directory, name: INCOMING }, image, {
+    onProgress: ({ done, total }) => onProgress(total > 0 ? done / total : 0),
+  });
+}
+
+/** Puts the staged image in place of the disk, which must be closed. */
+export function commitStagedImage(): Promise<void> {
+  return renameFile({ directory, name: INCOMING }, DISK);
+}
+
+function isBase({ name }: StoredFile): boolean {
+  return name.startsWith('base-');
+}
+
+/** The name of the served base image, downloaded if it is not here. Without a server, the newest one that is here. */
+async function provideBase(files: readonly StoredFile[], onDownload: DownloadProgress): Promise<string> {
+  const response = await fetch(BASE_URL, { cache: 'no-cache' }).catch((cause: unknown) => unreachable(cause));
+  if (!response.ok || !response.body) {
+    const stored = files.filter(isBase).sort((one, other) => other.lastModified - one.lastModified)[0];
+    if (stored) return stored.name;
+    throw new Qcow2Error(
+      'NOT_FOUND',
+      `the base image ${BASE_URL} could not be downloaded (status ${response.status}): is the guest built (npm run guest)?`,
+    );
+  }
+  const name = `base-${baseKey(response.headers)}.qcow2`;
+  if (files.some((file) => file.name === name)) {
+    await response.body.cancel();
+    return name;
+  }
+  const length = Number(response.headers.get('content-length'));
+  const total = length > 0 && !response.headers.has('content-encoding') ? length : null;
+  await storeFile({ directory, name }, response.body, {
+    onProgress: ({ done }) => onDownload(done, total),
+    ...(total === null ? {} : { total }),
+  });
+  return name;
+}
+
+function unreachable(cause: unknown): Response {
+  console.warn('the server of the base image could not be reached', cause);
+  return new Response(null, { status: 503 });
+}
+
+/** Differs whenever the served file does; a name of its own for every download where the server gives nothing to go by. */
+function baseKey(headers: Headers): string {
+  const modified = headers.get('last-modified');
+  const tag = headers.get('etag') ?? (modified && `${headers.get('content-length') ?? ''} ${modified}`);
+  if (!tag) return crypto.randomUUID();
+  return tag
+    .replace(/^W\//, '')
+    .replaceAll(/[^0-9A-Za-z]+/g, '-')
+    .replaceAll(/^-|-$/g, '');
+}

@@ -1,0 +1,4 @@
+/** The interop matrix at one cluster size; see `matrix.ts`. */
+import { describeMatrix } from './matrix.js';
+
+describeMatrix(65536);
