@@ -86,7 +86,10 @@ describe('the allocator', () => {
     const { allocator, refcounts, order } = tablesOf(16);
     refcounts.set(0, 0);
     expect(() => allocator.allocate(1)).toThrow(
-      expect.objectContaining({ code: 'CORRUPT', message: expect.stringContaining('would overwrite the header') as string }),
+      expect.objectContaining({
+        code: 'CORRUPT',
+        message: expect.stringContaining('would overwrite the header') as string,
+      }),
     );
     order.flush();
   });
