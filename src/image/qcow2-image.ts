@@ -13,9 +13,10 @@ import { MAX_L1_BYTES } from '../format/limits.js';
 import type { ImageTables, WritableTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { Storage } from '../storage/storage.js';
-import { alignUp } from '../util/integers.js';
+import { runToEnd } from '../util/steps.js';
 import { CompressedClusters } from './compressed-clusters.js';
 import { checkRange } from './disk-range.js';
+import { growDisk } from './grow-disk.js';
 import { planRead, type Mapping } from './read-plan.js';
 import { executeRead, type ReadSources } from './read.js';
 import { edgesOf, planWrite, type Edge } from './write-plan.js';
@@ -45,7 +46,7 @@ export interface ImageParts {
 export class Qcow2Image implements Disk {
   readonly #storage: GuardedStorage;
   readonly #data: GuardedStorage;
-  readonly #tables: ImageTables;
+  #tables: ImageTables;
   readonly #backing: Disk | null;
   readonly #mapping: Mapping;
   readonly #sources: ReadSources;
@@ -68,8 +69,11 @@ export class Qcow2Image implements Disk {
       clusterSize,
       subclusterSize,
       hasBacking: backing !== null,
-      runAt: (offset, limit) => tables.l2.runAt(offset, limit),
-      storedPart: (guest) => tables.l2.storedPart(guest),
+      get fillLimit() {
+        return data === storage ? Infinity : tables.header.value.size;
+      },
+      runAt: (offset, limit) => this.#tables.l2.runAt(offset, limit),
+      storedPart: (guest) => this.#tables.l2.storedPart(guest),
     };
   }
 
@@ -101,6 +105,17 @@ export class Qcow2Image implements Disk {
     return this.#backing;
   }
 
+  /** All metadata, for the operations on a whole image. Not to be kept: `reloadTables` puts others in their place. */
+  get tables(): ImageTables {
+    return this.#tables;
+  }
+
+  /** Reads all metadata again, after an operation has rewritten it in the file. Everything has been flushed. */
+  reloadTables(): void {
+    this.#tables = this.#tables.reread();
+    this.#compressed.forgetAll();
+  }
+
   /** The image file. What is written to it behind the image's back damages the image. */
   get storage(): Storage {
     return this.#storage;
@@ -113,6 +128,11 @@ export class Qcow2Image implements Disk {
 
   write(offset: GuestOffset, source: Uint8Array): void {
     this.#check(offset, source.length);
+    this.writeAnywhere(offset, source);
+  }
+
+  /** Like `write`, but for the end of the disk: it goes as far as the L1 table does. For growing a disk. */
+  writeAnywhere(offset: GuestOffset, source: Uint8Array): void {
     this.#changeable();
     if (source.length === 0) return;
     const steps = planWrite(this.#mapping, offset, source.length);
@@ -190,8 +210,7 @@ export class Qcow2Image implements Disk {
     }
     if (size === old) return;
     this.#tables.beforeGuestChange();
-    this.#tables.growL1(size);
-    this.#zeroGrown(old, size);
+    runToEnd(growDisk(this, size));
     order.flush();
   }
 
@@ -217,14 +236,6 @@ export class Qcow2Image implements Disk {
   statistics(): ImageStatistics {
     const sum = (pick: 'hits' | 'misses') => this.#tables.caches.reduce((total, cache) => total + cache[pick], 0);
     return { cacheHits: sum('hits'), cacheMisses: sum('misses'), fileSize: this.#storage.size };
-  }
-
-  /** What lies beyond the old end may hold leftovers of its last cluster, or show a longer backing disk. */
-  #zeroGrown(old: number, size: number): void {
-    const backingEnd = this.#backing ? this.#backing.size : 0;
-    const tail = Math.min(size, alignUp(old, this.clusterSize));
-    const end = Math.min(size, Math.max(tail, backingEnd));
-    if (end > old) this.writeZeroes(old, end - old);
   }
 
   /** The bytes that copy-on-write carries over; past the end of the disk they are zeroes. */

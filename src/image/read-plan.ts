@@ -11,6 +11,8 @@ export interface Mapping {
   /** What can be allocated apart: the cluster size but with extended L2 entries. */
   readonly subclusterSize: number;
   readonly hasBacking: boolean;
+  /** Clusters are filled up to here at most: the end of the disk where that is the end of a file of its own. */
+  readonly fillLimit: GuestOffset;
   /** The run of bytes that map alike from `offset` on, at most `limit` long. */
   runAt(offset: GuestOffset, limit: number): MappedRun;
   /** What is stored of the cluster at `guest` and must be carried over when it moves, in bytes of the cluster. */

@@ -65,7 +65,7 @@ function reuse(mapping: Mapping, from: GuestOffset, to: GuestOffset, host: HostO
     count: Math.ceil(to / clusterSize) - cluster,
     host: host - (from - cluster * clusterSize),
     start: alignDown(from, subclusterSize),
-    end: alignUp(to, subclusterSize),
+    end: Math.min(mapping.fillLimit, alignUp(to, subclusterSize)),
   };
 }
 
@@ -76,14 +76,14 @@ function allocation(mapping: Mapping, from: GuestOffset, to: GuestOffset): FillS
   const head = mapping.storedPart(cluster * clusterSize);
   const tail = mapping.storedPart(last * clusterSize);
   const start = alignDown(from, subclusterSize);
-  const end = alignUp(to, subclusterSize);
+  const end = Math.min(mapping.fillLimit, alignUp(to, subclusterSize));
   return {
     kind: 'allocate',
     cluster,
     count: last + 1 - cluster,
     host: 0,
     start: head ? Math.min(start, cluster * clusterSize + head.from) : start,
-    end: tail ? Math.max(end, last * clusterSize + tail.to) : end,
+    end: tail ? Math.max(end, Math.min(mapping.fillLimit, last * clusterSize + tail.to)) : end,
   };
 }
 

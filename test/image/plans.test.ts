@@ -18,6 +18,7 @@ function mappingOf(runs: readonly MappedRun[], options: MappingOptions = {}): Ma
     clusterSize: CLUSTER,
     subclusterSize: options.subclusterSize ?? CLUSTER,
     hasBacking: options.hasBacking ?? false,
+    fillLimit: Infinity,
     runAt(offset, limit) {
       let first = 0;
       for (const run of runs) {

@@ -1,0 +1,109 @@
+/**
+ * Growing a disk. What is new reads as zeroes, whatever lay behind the old end: leftovers of the last cluster, a backing disk
+ * that is longer, entries that a larger disk left in the tables.
+ *
+ *   L1 table with room -> leftovers and backing data made zeroes -> preallocation -> |barrier| -> size
+ *
+ * The size is published last, in one sector with the place of the L1 table: after a crash the disk has its old size, or the
+ * new one and zeroes there. What has been prepared behind an end that did not move is dropped by the next resize.
+ */
+import type { Disk, GuestOffset } from '../disk.js';
+import { hasDataFile, isDataFileRaw } from '../format/header.js';
+import type { ImageTables } from '../metadata/image-tables.js';
+import { alignUp } from '../util/integers.js';
+import { runToEnd, sequence, singleStep, stepsOf, type Steps } from '../util/steps.js';
+import { dropBehindEnd } from './behind-end.js';
+import { preallocate, type Preallocation } from './preallocate.js';
+
+export interface GrowTarget {
+  readonly tables: ImageTables;
+  readonly backing: Disk | null;
+  /** Like `Disk.write`, but for the end: it goes as far as the L1 table does. */
+  writeAnywhere(offset: GuestOffset, source: Uint8Array): void;
+}
+
+/** Runs of entries that one step looks at, and bytes that it writes for one of them at most. */
+const RUNS_PER_STEP = 256;
+const WRITE_BYTES = 256 * 1024;
+
+/** Grows the disk to `size` bytes, a multiple of 512 that the L1 table can hold. */
+export function growDisk(target: GrowTarget, size: number, preallocation: Preallocation = 'off'): Steps {
+  const { tables, backing } = target;
+  const { order } = tables.writable!;
+  const old = tables.header.value.size;
+  const backingSize = backing?.size ?? 0;
+  // A raw data file answers for clusters that have no entry, too; QEMU gives every one of them its entry.
+  const mode = preallocation === 'off' && isDataFileRaw(tables.header.value) ? 'metadata' : preallocation;
+  const jobs = sequence([
+    () => singleStep('making room in the L1 table', () => tables.growL1(size)),
+    () => singleStep('growing the data file', () => growDataFile(tables, old, size)),
+    () => zeroBetween(target, old, size),
+    () => preallocate(tables, { from: old, to: size, mode, backingSize }),
+    () => singleStep('publishing the size', () => order.publishSizeAndL1(size, tables.l1.offset, tables.l1.entries)),
+  ]);
+  return stepsOf(
+    () => {
+      const step = jobs.next();
+      return step.done === true ? null : step.value;
+    },
+    // Given up: the disk has its old size, and nothing should be left behind its end.
+    () => runToEnd(dropBehindEnd(tables)),
+  );
+}
+
+/** What an external data file holds behind the old end goes. */
+function growDataFile(tables: ImageTables, old: number, size: number): void {
+  if (!hasDataFile(tables.header.value)) return;
+  if (tables.data.size > old) tables.data.truncate(old);
+  tables.data.truncate(size);
+}
+
+/** Makes guest bytes `old .. size`, which are behind the end of the disk, read as zeroes. */
+function zeroBetween(target: GrowTarget, old: number, size: number): Steps {
+  const { clusterSize } = target.tables.geometry;
+  const end = alignUp(size, clusterSize);
+  let at = old;
+  return stepsOf(() => {
+    if (at >= end) return null;
+    for (let runs = 0; runs < RUNS_PER_STEP && at < end; runs++) {
+      const inside = at % clusterSize !== 0;
+      const stop = inside ? alignUp(at, clusterSize) : end;
+      at += inside ? zeroInCluster(target, at, stop) : zeroClusters(target, at, stop);
+    }
+    return { done: at - old, total: end - old, what: 'zeroing what is new' };
+  });
+}
+
+/** Inside the cluster that the old end lies in. Returns how many bytes are done. */
+function zeroInCluster(target: GrowTarget, at: GuestOffset, stop: GuestOffset): number {
+  const run = target.tables.l2.runAt(at, stop - at);
+  const shows = run.kind === 'unallocated' && at < (target.backing?.size ?? 0);
+  if (run.kind === 'data' || run.kind === 'compressed' || shows) {
+    target.writeAnywhere(at, new Uint8Array(run.length));
+  }
+  return run.length;
+}
+
+/** From a cluster's start on. Returns how many bytes are done, whole clusters. */
+function zeroClusters(target: GrowTarget, at: GuestOffset, stop: GuestOffset): number {
+  const { l2, geometry, header } = target.tables;
+  const { clusterSize } = geometry;
+  const run = l2.runAt(at, stop - at);
+  const backingEnd = alignUp(target.backing?.size ?? 0, clusterSize);
+  const empty = run.kind === 'zero' || (run.kind === 'unallocated' && run.reserved === null);
+  const shown = at < backingEnd && run.kind !== 'zero';
+  const clusters = Math.max(1, Math.floor(run.length / clusterSize));
+  if (empty && !shown && run.length >= clusterSize) return clusters * clusterSize;
+  if (!shown) {
+    l2.unlink(at / clusterSize, clusters);
+    return clusters * clusterSize;
+  }
+  const count = Math.min(clusters, (backingEnd - at) / clusterSize);
+  if (header.value.version === 3) {
+    l2.linkZero(at / clusterSize, count, { keep: false });
+    return count * clusterSize;
+  }
+  const length = Math.min(count * clusterSize, alignUp(WRITE_BYTES, clusterSize));
+  target.writeAnywhere(at, new Uint8Array(length));
+  return length;
+}
