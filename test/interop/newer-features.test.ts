@@ -101,11 +101,9 @@ async function play(example: Case, random: SeededRandom): Promise<void> {
     expectCleanCheck(path, `after our turn ${round}`);
     expectSameBytes(qemuBytes(path), turns.model.bytes, `what QEMU reads after our turn ${round}`);
     if (dataFile === 'raw') {
-      expectSameBytes(
-        readFileSync(join(directory, 'data')),
-        turns.model.bytes,
-        `the raw data file after turn ${round}`,
-      );
+      // QEMU makes the file a whole number of clusters.
+      const raw = readFileSync(join(directory, 'data')).subarray(0, size);
+      expectSameBytes(raw, turns.model.bytes, `the raw data file after turn ${round}`);
     }
     qemuIo(path, turns.qemuCommands(30, { compress: !dataFile }));
     const ours = await withOurs(path, (image) => readWhole(image), { readOnly: true });
