@@ -25,9 +25,14 @@ import {
   MIN_EXTENDED_L2_CLUSTER_BITS,
 } from './limits.js';
 
-const UNDERSTOOD = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT | INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_EXTENDED_L2;
-/** Specified, but not handled by this build. */
-const NAMED = INCOMPATIBLE_COMPRESSION_TYPE;
+const UNDERSTOOD =
+  INCOMPATIBLE_DIRTY |
+  INCOMPATIBLE_CORRUPT |
+  INCOMPATIBLE_DATA_FILE |
+  INCOMPATIBLE_COMPRESSION_TYPE |
+  INCOMPATIBLE_EXTENDED_L2;
+/** compression_type: zlib and zstd. */
+const MAX_COMPRESSION_TYPE = 1;
 
 /** Throws `BAD_IMAGE`, or `UNSUPPORTED` for what is well formed but not handled. */
 export function checkHeader(header: Header): void {
@@ -51,11 +56,23 @@ function checkFeatures(header: Header): void {
     const table = findExtension(header.extensions, EXTENSION_FEATURE_NAMES);
     const named = table ? decodeFeatureNames(table.data) : [];
     const words = describeBits(unknown, 'incompatible', [...KNOWN_FEATURES, ...named]);
-    const why = (unknown & ~NAMED) === 0n ? 'which this version does not handle' : 'which are unknown';
-    throw new Qcow2Error('UNSUPPORTED', `incompatible_features has ${words} set, ${why}`);
+    throw new Qcow2Error('UNSUPPORTED', `incompatible_features has ${words} set, which are unknown`);
   }
-  if (header.compressionType !== 0) {
-    refuse(`compression_type is ${header.compressionType} without its incompatible feature bit; it must be 0`);
+  checkCompressionType(header);
+}
+
+/** The bit says that the type is not zlib, so that older software keeps off. */
+function checkCompressionType({ compressionType, incompatible }: Header): void {
+  const marked = (incompatible & INCOMPATIBLE_COMPRESSION_TYPE) !== 0n;
+  if (!marked && compressionType !== 0) {
+    refuse(`compression_type is ${compressionType} without its incompatible feature bit; it must be 0`);
+  }
+  if (marked && compressionType === 0) {
+    refuse('compression_type is 0 with its incompatible feature bit; it must be 1 (zstd)');
+  }
+  if (compressionType > MAX_COMPRESSION_TYPE) {
+    const limit = `it must be at most ${MAX_COMPRESSION_TYPE} (zstd)`;
+    throw new Qcow2Error('UNSUPPORTED', `compression_type is ${compressionType}; ${limit}`);
   }
 }
 

@@ -41,7 +41,9 @@ function extentOf(run: MappedRun, offset: GuestOffset, hasBacking: boolean): Ext
       return { kind: 'zero', offset, length };
     case 'compressed':
       return { kind: 'compressed', offset, length, host: run.descriptor.host, hostLength: run.descriptor.length };
-    case 'unallocated':
-      return { kind: hasBacking ? 'backing' : 'unallocated', offset, length };
+    case 'unallocated': {
+      const room = run.reserved === null ? {} : { host: run.reserved.host };
+      return { kind: hasBacking ? 'backing' : 'unallocated', offset, length, ...room };
+    }
   }
 }

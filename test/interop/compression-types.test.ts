@@ -43,7 +43,7 @@ describe.each(['zlib', 'zstd'])('clusters compressed with %s', (type) => {
       withSeed(type, seedOfThisRun(clusterSize + 1), async (random) => {
         const count = clusterSize === 2 ** 21 ? 3 : 24;
         const size = count * clusterSize + 512;
-        const content = mixedBytes(size, random);
+        const content = mixedBytes(size, random, random.below(Math.min(clusterSize, 4096) / 4));
         // Two clusters do not get smaller and must be stored plainly.
         content.set(noiseBytes(2 * clusterSize, random), clusterSize);
         const options = { cluster_size: clusterSize, compression_type: type };

@@ -1,5 +1,5 @@
 /** Image info against `qemu-img info --output=json`, fact by fact. */
-import { openSync, closeSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { imageInfo, type ImageInfo } from '../../src/operations/image-info.js';
 import { withOurs } from './our-image.js';
@@ -59,6 +59,13 @@ function patchByte(path: string, at: number, value: number): void {
   closeSync(file);
 }
 
+/** Makes the backing format extension one that nobody knows. QEMU itself no longer leaves the format out. */
+function forgetBackingFormat(path: string): void {
+  const at = readFileSync(path).indexOf(Uint8Array.of(0xe2, 0x79, 0x2a, 0xca));
+  expect(at).toBeGreaterThan(0);
+  patchByte(path, at, 0x12);
+}
+
 /** The lowest byte of incompatible_features. */
 const INCOMPATIBLE_AT = 79;
 
@@ -83,7 +90,7 @@ describe('the info of an image is what QEMU says', () => {
       qemuCreate(path('base'), { size: 0x10_0000 });
       qemuCreate(path('image'), { size: 0x20_0000, backing: { name: path('base'), format: 'qcow2' } });
       await expectSameInfo(path('image'));
-      qemuImg('rebase', '-u', '-b', path('base'), '-F', '', path('image'));
+      forgetBackingFormat(path('image'));
       const { backingFile } = await expectSameInfo(path('image'));
       expect(backingFile).toEqual({ name: path('base'), format: null });
     }));

@@ -74,10 +74,14 @@ describe('measuring a new image gives what QEMU gives', () => {
 
   it('and refuses what QEMU refuses', () => {
     const refused: [number, MeasureOptions, string][] = [
-      [2 ** 40, { clusterSize: 512 }, 'size is 1099511627776; with this cluster size it must be at most 137438953472'],
+      [
+        2 ** 40,
+        { clusterSize: 512 },
+        'size is 1099511627776; with clusters of 512 bytes it must be at most 137438953472',
+      ],
       [0, { clusterSize: 1000 }, 'clusterSize is 1000; it must be a power of two from 512 to 2097152'],
       [0, { clusterSize: 2 ** 22 }, 'clusterSize is 4194304'],
-      [0, { clusterSize: 8192, extendedL2: true }, 'clusterSize is 8192; it must be a power of two from 16384'],
+      [0, { clusterSize: 8192, extendedL2: true }, 'clusterSize is 8192; extendedL2 needs at least 16384'],
       [0, { version: 2, refcountBits: 8 }, 'refcountBits is 8; version 2 has 16 only'],
     ];
     for (const [size, options, message] of refused) {
