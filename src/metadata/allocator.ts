@@ -6,10 +6,12 @@
  *   named them are gone from the file stably (invariants 3 and 4 of `write-order.ts`).
  */
 import type { HostOffset } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error } from '../errors.js';
 import type { Geometry } from '../format/geometry.js';
 import { MAX_HOST_OFFSET } from '../format/limits.js';
 import { divideUp, hex } from '../util/integers.js';
+import type { Corruption } from './corruption.js';
+import type { FreeReason } from './discard-policy.js';
 import type { OverlapGuard } from './overlap-guard.js';
 import type { Refcounts } from './refcounts.js';
 
@@ -25,6 +27,16 @@ export interface AllocatorOptions {
   readonly guard: OverlapGuard;
   /** Called before the first change of a refcount since the image was opened or was last clean. */
   readonly beforeChange: () => void;
+  readonly corruption: Corruption;
+  /** Clusters freed for one of these reasons are given back to the host. */
+  readonly passedDown: ReadonlySet<FreeReason>;
+  readonly punchHole: (host: HostOffset, length: number) => void;
+}
+
+interface FreedRange {
+  readonly first: number;
+  count: number;
+  readonly reason: FreeReason;
 }
 
 export class Allocator {
@@ -34,7 +46,7 @@ export class Allocator {
   /** Where the next compressed data may go, in a cluster that holds some already; null for none. */
   #packAt: HostOffset | null = null;
   /** Ranges of clusters that nothing names any more, in the order they were freed. */
-  readonly #waiting: { readonly first: number; count: number }[] = [];
+  readonly #waiting: FreedRange[] = [];
 
   constructor(options: AllocatorOptions) {
     this.#options = options;
@@ -97,27 +109,53 @@ export class Allocator {
     return this.#packFrom(start, length);
   }
 
-  /** The clusters that `length` bytes from `host` on touch lose one reference each, at the next flush. */
-  free(host: HostOffset, length: number): void {
+  /**
+   * The clusters that `length` bytes from `host` on touch lose one reference each, at the next flush. The reason decides
+   * whether their place goes back to the host with the last of them.
+   */
+  free(host: HostOffset, length: number, reason: FreeReason = 'other'): void {
     this.#options.beforeChange();
     const { clusterSize } = this.#options.geometry;
     const first = Math.floor(host / clusterSize);
     const count = divideUp(host + length, clusterSize) - first;
     const previous = this.#waiting.at(-1);
-    if (previous !== undefined && previous.first + previous.count === first) previous.count += count;
-    else this.#waiting.push({ first, count });
+    const follows = previous !== undefined && previous.first + previous.count === first;
+    if (follows && previous.reason === reason) previous.count += count;
+    else this.#waiting.push({ first, count, reason });
   }
 
   /** Lowers the refcounts of what was freed. Nothing stable names it any more. */
   applyFrees(): void {
-    const { refcounts } = this.#options;
-    for (const { first, count } of this.#waiting) {
-      refcounts.add(first, count, -1);
-      this.#firstFree = Math.min(this.#firstFree, first);
+    const { refcounts, passedDown } = this.#options;
+    for (const range of this.#waiting.splice(0)) {
+      this.#lower(range);
+      this.#firstFree = Math.min(this.#firstFree, range.first);
+      if (passedDown.has(range.reason)) this.#punchHoles(range);
     }
-    this.#waiting.length = 0;
     const { clusterSize } = this.#options.geometry;
     if (this.#packAt !== null && refcounts.get(Math.floor(this.#packAt / clusterSize)) === 0) this.#packAt = null;
+  }
+
+  /** A count that is too low already is told of, and no reason to fail: what it counts is not named any more. */
+  #lower({ first, count }: FreedRange): void {
+    const { refcounts, corruption, geometry } = this.#options;
+    try {
+      refcounts.add(first, count, -1);
+    } catch (error) {
+      if (!isQcow2Error(error, 'CORRUPT') || corruption.isFatal) throw error;
+      const { clusterSize } = geometry;
+      corruption.report({ message: error.message, offset: first * clusterSize, size: count * clusterSize });
+    }
+  }
+
+  #punchHoles({ first, count }: FreedRange): void {
+    const { refcounts, geometry, punchHole } = this.#options;
+    const end = first + count;
+    for (let at = first; at < end;) {
+      const free = refcounts.freeLength(at, end - at);
+      if (free > 0) punchHole(at * geometry.clusterSize, free * geometry.clusterSize);
+      at += Math.max(1, free);
+    }
   }
 
   #packFrom(start: HostOffset, length: number): HostOffset {

@@ -3,12 +3,13 @@
  * method writes one group of fields that lies within one sector; the caller sees to the barriers around it.
  */
 import { Qcow2Error } from '../errors.js';
-import { COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_DIRTY } from '../format/features.js';
+import { COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from '../format/features.js';
 import { HEADER_AT, HEADER_PROBE_BYTES, decodeHeader, probeClusterSize, type Header } from '../format/header.js';
 import { SNAPSHOT_FIXED_BYTES } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { alignUp, hex } from '../util/integers.js';
+import { rewriteHeader } from './header-rewrite.js';
 
 /** Reads and checks the header. Throws `NOT_QCOW2`, `BAD_IMAGE` or `UNSUPPORTED`; changes nothing. */
 export function readHeader(storage: Storage): Header {
@@ -39,19 +40,26 @@ function checkPlaces(header: Header, fileSize: number): void {
 
 export class HeaderState {
   readonly #storage: Storage;
+  readonly #lazyRefcounts: boolean | undefined;
   #header: Header;
 
-  constructor(storage: Storage, header: Header) {
+  /** Throws `BAD_ARGUMENT` for lazy refcounts of an image of version 2, which has no dirty bit. */
+  constructor(storage: Storage, header: Header, options: { readonly lazyRefcounts?: boolean | undefined } = {}) {
+    if (options.lazyRefcounts === true && header.version < 3) {
+      throw new Qcow2Error('BAD_ARGUMENT', `lazyRefcounts needs version 3; the image has version ${header.version}`);
+    }
     this.#storage = storage;
     this.#header = header;
+    this.#lazyRefcounts = options.lazyRefcounts;
   }
 
   get value(): Header {
     return this.#header;
   }
 
+  /** Whether refcounts are written late: as the feature bit says, unless the caller chose otherwise. */
   get lazyRefcounts(): boolean {
-    return (this.#header.compatible & COMPATIBLE_LAZY_REFCOUNTS) !== 0n;
+    return this.#lazyRefcounts ?? (this.#header.compatible & COMPATIBLE_LAZY_REFCOUNTS) !== 0n;
   }
 
   get dirty(): boolean {
@@ -59,10 +67,12 @@ export class HeaderState {
   }
 
   setDirty(dirty: boolean): void {
-    const others = this.#header.incompatible & ~INCOMPATIBLE_DIRTY;
-    const incompatible = dirty ? others | INCOMPATIBLE_DIRTY : others;
-    this.#writeFlags(HEADER_AT.incompatible, incompatible);
-    this.#header = { ...this.#header, incompatible };
+    this.#setIncompatible(INCOMPATIBLE_DIRTY, dirty);
+  }
+
+  /** Marks the image corrupt. Version 3 only. */
+  setCorrupt(): void {
+    this.#setIncompatible(INCOMPATIBLE_CORRUPT, true);
   }
 
   setAutoclear(autoclear: bigint): void {
@@ -89,6 +99,18 @@ export class HeaderState {
     setUint64(view, HEADER_AT.l1Offset - HEADER_AT.size, l1Offset);
     this.#storage.write(HEADER_AT.size, bytes);
     this.#header = { ...this.#header, size, l1Offset, l1Entries };
+  }
+
+  /** Writes the whole header anew, with its extensions and names; stable when it returns (`header-rewrite.ts`). */
+  rewrite(next: Header): void {
+    this.#header = rewriteHeader(this.#storage, this.#header, next);
+  }
+
+  #setIncompatible(bit: bigint, on: boolean): void {
+    const others = this.#header.incompatible & ~bit;
+    const incompatible = on ? others | bit : others;
+    this.#writeFlags(HEADER_AT.incompatible, incompatible);
+    this.#header = { ...this.#header, incompatible };
   }
 
   #writeFlags(at: number, flags: bigint): void {

@@ -9,6 +9,8 @@ import type { Geometry } from '../format/geometry.js';
 import type { Kernels } from '../kernels/kernels.js';
 import type { Storage } from '../storage/storage.js';
 import { hex, isAligned } from '../util/integers.js';
+import type { Corruption } from './corruption.js';
+import type { FreeReason } from './discard-policy.js';
 import type { MappedRun } from './mapped-run.js';
 
 /** Entries `first .. end` of a slice in the kernels' memory. */
@@ -56,20 +58,30 @@ export interface L2EntryOptions {
 }
 
 export interface Release {
-  data(host: HostOffset, clusters: number): void;
-  compressed(descriptor: CompressedDescriptor): void;
+  data(host: HostOffset, clusters: number, reason: FreeReason): void;
+  compressed(descriptor: CompressedDescriptor, reason: FreeReason): void;
+}
+
+export interface EntryCheckOptions {
+  readonly storage: Storage;
+  readonly geometry: Geometry;
+  readonly corruption: Corruption;
+  /** Guest data lies in a file of its own, at its guest offset. */
+  readonly externalData: boolean;
 }
 
 export class EntryChecks {
   readonly #storage: Storage;
   readonly #geometry: Geometry;
+  readonly #corruption: Corruption;
   /** Guest data lies in a file of its own, at its guest offset. */
   readonly externalData: boolean;
 
-  constructor(storage: Storage, geometry: Geometry, externalData: boolean) {
-    this.#storage = storage;
-    this.#geometry = geometry;
-    this.externalData = externalData;
+  constructor(options: EntryCheckOptions) {
+    this.#storage = options.storage;
+    this.#geometry = options.geometry;
+    this.#corruption = options.corruption;
+    this.externalData = options.externalData;
   }
 
   /** The descriptor of a compressed entry. Throws `CORRUPT` when it leads out of the file. */
@@ -77,7 +89,7 @@ export class EntryChecks {
     if (this.externalData) throw this.corrupt(guest, 'is compressed; with an external data file nothing can be');
     const descriptor = decodeCompressedDescriptor(low, high, this.#geometry.clusterBits);
     if (descriptor.host < this.#storage.size) return descriptor;
-    throw this.corrupt(guest, `is compressed at ${hex(descriptor.host)}; the file ends at ${hex(this.#storage.size)}`);
+    throw pastEnd(guest, `is compressed at ${hex(descriptor.host)}`, this.#storage);
   }
 
   /** `clusters` clusters from `host` on, which hold data or are only allocated, as the entry of `guest` says. */
@@ -92,10 +104,17 @@ export class EntryChecks {
     }
     const last = host + (clusters - 1) * clusterSize;
     if (last < this.#storage.size) return;
-    throw this.corrupt(guest, `leads to ${hex(last)}; the file ends at ${hex(this.#storage.size)}`);
+    throw pastEnd(guest, `leads to ${hex(last)}`, this.#storage);
   }
 
+  /** The error to throw for an entry that can't be; the image has been marked corrupt. */
   corrupt(guest: GuestOffset, what: string): Qcow2Error {
-    return new Qcow2Error('CORRUPT', `the L2 entry of guest offset ${hex(guest)} ${what}`);
+    return this.#corruption.found({ message: `the L2 entry of guest offset ${hex(guest)} ${what}` });
   }
+}
+
+/** The file has been cut, or not been copied whole. The entry may be right, so the image is not marked for it. */
+function pastEnd(guest: GuestOffset, what: string, storage: Storage): Qcow2Error {
+  const end = `the file ends at ${hex(storage.size)}`;
+  return new Qcow2Error('CORRUPT', `the L2 entry of guest offset ${hex(guest)} ${what}; ${end}`);
 }

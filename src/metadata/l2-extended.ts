@@ -21,6 +21,7 @@ import {
   l2EntryKind,
   lowOf,
 } from '../format/l2-entry.js';
+import type { FreeReason } from './discard-policy.js';
 import type { ClusterPart, EntryRange, L2EntryFormat, L2EntryOptions } from './l2-entries.js';
 import type { Allocation, MappedRun } from './mapped-run.js';
 
@@ -78,7 +79,7 @@ export class ExtendedEntries implements L2EntryFormat {
   }
 
   linkCompressed(range: EntryRange, descriptor: CompressedDescriptor): void {
-    this.#release(range);
+    this.#release(range, 'never');
     const { clusterBits } = this.#options.geometry;
     const [low, high] = encodeCompressedDescriptor(descriptor.host, descriptor.length, clusterBits);
     this.#write(range, { low, high, allocated: 0, zero: 0 });
@@ -91,7 +92,7 @@ export class ExtendedEntries implements L2EntryFormat {
         this.#write(single, { low, high, allocated: 0, zero: ALL });
         return;
       }
-      this.#release(single);
+      this.#release(single, 'request');
       this.#write(single, { low: 0, high: 0, allocated: 0, zero: ALL });
     });
   }
@@ -104,7 +105,7 @@ export class ExtendedEntries implements L2EntryFormat {
 
   clear(range: EntryRange): void {
     this.#eachEntry(range, (single) => {
-      this.#release(single);
+      this.#release(single, 'request');
       this.#write(single, { low: 0, high: 0, allocated: 0, zero: 0 });
     });
   }
@@ -112,7 +113,7 @@ export class ExtendedEntries implements L2EntryFormat {
   #linkOne(single: EntryRange, host: HostOffset, bits: number): void {
     const old = this.#entry(single);
     const stays = old.place !== null && old.place.host === host && !isCompressed(old);
-    if (!stays) this.#release(single);
+    if (!stays) this.#release(single, 'never');
     // What was stored outside `bits` has been carried over, so `bits` covers it, unless it stays where it is.
     const allocated = stays ? old.allocated | bits : bits;
     const high = (highOf(host) | HIGH_COPIED) >>> 0;
@@ -182,11 +183,11 @@ export class ExtendedEntries implements L2EntryFormat {
     this.#options.kernels.words.set([entry.low, entry.high, entry.allocated, entry.zero], at);
   }
 
-  #release(range: EntryRange): void {
+  #release(range: EntryRange, reason: FreeReason): void {
     const { checks, release } = this.#options;
     const entry = this.#entry(range);
-    if (isCompressed(entry)) release!.compressed(checks.compressed(entry.low, entry.high, range.guest));
-    else if (entry.place !== null) release!.data(entry.place.host, 1);
+    if (isCompressed(entry)) release!.compressed(checks.compressed(entry.low, entry.high, range.guest), reason);
+    else if (entry.place !== null) release!.data(entry.place.host, 1, reason);
   }
 }
 

@@ -4,6 +4,7 @@
 import type { HostOffset } from '../disk.js';
 import { encodeCompressedDescriptor, type CompressedDescriptor } from '../format/compressed-descriptor.js';
 import { HIGH_COPIED, LOW_ZERO, highOf, l2EntryCopied, l2EntryHost, l2EntryKind, lowOf } from '../format/l2-entry.js';
+import type { FreeReason } from './discard-policy.js';
 import type { ClusterPart, EntryRange, L2EntryFormat, L2EntryOptions } from './l2-entries.js';
 import type { MappedRun } from './mapped-run.js';
 
@@ -39,7 +40,7 @@ export class StandardEntries implements L2EntryFormat {
   link(range: EntryRange, host: HostOffset): void {
     this.#eachRun(range, (run, part, at) => {
       const place = host + at;
-      if (!('host' in run) || run.host !== place) this.#release(run);
+      if (!('host' in run) || run.host !== place) this.#release(run, 'never');
       this.#fill(part, place, { copied: true, zero: false });
     });
   }
@@ -47,7 +48,7 @@ export class StandardEntries implements L2EntryFormat {
   linkCompressed(range: EntryRange, descriptor: CompressedDescriptor): void {
     const { kernels, geometry } = this.#options;
     const single = { ...range, end: range.first + 1 };
-    this.#release(this.#clusterRun(single));
+    this.#release(this.#clusterRun(single), 'never');
     const [low, high] = encodeCompressedDescriptor(descriptor.host, descriptor.length, geometry.clusterBits);
     kernels.l2FillRun(range.address, range.first, 1, low, high, 0);
   }
@@ -58,7 +59,7 @@ export class StandardEntries implements L2EntryFormat {
         this.#fill(part, run.host, { copied: run.copied, zero: true });
         return;
       }
-      this.#release(run);
+      this.#release(run, 'request');
       this.#fillEqual(part, LOW_ZERO);
     });
   }
@@ -69,7 +70,7 @@ export class StandardEntries implements L2EntryFormat {
 
   clear(range: EntryRange): void {
     this.#eachRun(range, (run, part) => {
-      this.#release(run);
+      this.#release(run, 'request');
       this.#fillEqual(part, 0);
     });
   }
@@ -145,11 +146,11 @@ export class StandardEntries implements L2EntryFormat {
     this.#options.kernels.l2FillRun(part.address, part.first, part.end - part.first, low, 0, 0);
   }
 
-  #release(run: MappedRun): void {
+  #release(run: MappedRun, reason: FreeReason): void {
     const release = this.#options.release!;
-    if (run.kind === 'compressed') release.compressed(run.descriptor);
+    if (run.kind === 'compressed') release.compressed(run.descriptor, reason);
     if (run.kind === 'data' || run.kind === 'zero-allocated') {
-      release.data(run.host, run.length / this.#options.geometry.clusterSize);
+      release.data(run.host, run.length / this.#options.geometry.clusterSize, reason);
     }
   }
 }

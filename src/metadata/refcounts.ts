@@ -39,6 +39,8 @@ interface Slice {
 
 export class Refcounts {
   readonly table: OffsetTable;
+  /** How often any count was changed: a long job sees by it that what it has counted is stale. */
+  changes = 0;
   readonly #storage: Storage;
   readonly #header: HeaderState;
   readonly #geometry: Geometry;
@@ -70,6 +72,7 @@ export class Refcounts {
     const slice = this.#slice(cluster, 1)!;
     this.#kernels.refcountSet(slice.address, this.#geometry.refcountOrder, slice.first, value);
     this.#cache.markDirty(slice.offset);
+    this.changes++;
   }
 
   /**
@@ -78,6 +81,7 @@ export class Refcounts {
    */
   add(first: number, count: number, delta: number): void {
     let done = 0;
+    this.changes++;
     while (done < count) {
       const cluster = first + done;
       const slice = this.#slice(cluster, count - done);
@@ -147,6 +151,7 @@ export class Refcounts {
     if (countsItself) encodeOnes(content, refcountOrder, own, 1);
     this.#cache.forget(host, clusterSize);
     this.#storage.write(host, content);
+    this.changes++;
     this.table.set(index, host, { copied: false });
   }
 
@@ -161,6 +166,7 @@ export class Refcounts {
       return this.reserveAtEnd(count);
     }
     this.#writeEndBlocks(plan);
+    this.changes++;
     for (let index = 0; index < plan.blocks; index++) {
       const host = (plan.firstCluster + index) * this.#geometry.clusterSize;
       this.table.set(plan.firstBlock + index, host, { copied: false });
