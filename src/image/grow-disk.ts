@@ -9,14 +9,13 @@
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import { hasDataFile, isDataFileRaw } from '../format/header.js';
-import type { ImageTables } from '../metadata/image-tables.js';
+import type { ChangeableTables, ChangeTarget } from '../metadata/changeable-tables.js';
 import { alignUp } from '../util/integers.js';
 import { runToEnd, sequence, singleStep, stepsOf, type Steps } from '../util/steps.js';
-import { dropBehindEnd } from './behind-end.js';
 import { preallocate, type Preallocation } from './preallocate.js';
+import { unmapFrom } from './unmap-from.js';
 
-export interface GrowTarget {
-  readonly tables: ImageTables;
+export interface GrowTarget extends ChangeTarget {
   readonly backing: Disk | null;
   /** Like `Disk.write`, but for the end: it goes as far as the L1 table does. */
   writeAnywhere(offset: GuestOffset, source: Uint8Array): void;
@@ -28,31 +27,35 @@ const WRITE_BYTES = 256 * 1024;
 
 /** Grows the disk to `size` bytes, a multiple of 512 that the L1 table can hold. */
 export function growDisk(target: GrowTarget, size: number, preallocation: Preallocation = 'off'): Steps {
-  const { tables, backing } = target;
-  const { order } = tables.writable!;
-  const old = tables.header.value.size;
-  const backingSize = backing?.size ?? 0;
+  const header = target.changeableTables().header.value;
+  const old = header.size;
+  const backingSize = target.backing?.size ?? 0;
   // A raw data file answers for clusters that have no entry, too; QEMU gives every one of them its entry.
-  const mode = preallocation === 'off' && isDataFileRaw(tables.header.value) ? 'metadata' : preallocation;
+  const mode = preallocation === 'off' && isDataFileRaw(header) ? 'metadata' : preallocation;
   const jobs = sequence([
-    () => singleStep('making room in the L1 table', () => tables.growL1(size)),
-    () => singleStep('growing the data file', () => growDataFile(tables, old, size)),
+    () => singleStep('making room in the L1 table', () => target.changeableTables().growL1(size)),
+    () => singleStep('growing the data file', () => growDataFile(target.changeableTables(), old, size)),
     () => zeroBetween(target, old, size),
-    () => preallocate(tables, { from: old, to: size, mode, backingSize }),
-    () => singleStep('publishing the size', () => order.publishSizeAndL1(size, tables.l1.offset, tables.l1.entries)),
+    () => preallocate(target, { from: old, to: size, mode, backingSize }),
+    () => singleStep('publishing the size', () => publishSize(target.changeableTables(), size)),
   ]);
   return stepsOf(
     () => {
       const step = jobs.next();
       return step.done === true ? null : step.value;
     },
-    // Given up: the disk has its old size, and nothing should be left behind its end.
-    () => runToEnd(dropBehindEnd(tables)),
+    // Given up: nothing should be left behind the end, which has not moved yet.
+    () => runToEnd(unmapFrom(target, target.changeableTables().header.value.size)),
   );
 }
 
+/** Gives the disk its size; what the L1 table maps of it is stable then. */
+export function publishSize({ writable, l1 }: ChangeableTables, size: number): void {
+  writable.order.publishSizeAndL1(size, l1.offset, l1.entries);
+}
+
 /** What an external data file holds behind the old end goes. */
-function growDataFile(tables: ImageTables, old: number, size: number): void {
+function growDataFile(tables: ChangeableTables, old: number, size: number): void {
   if (!hasDataFile(tables.header.value)) return;
   if (tables.data.size > old) tables.data.truncate(old);
   tables.data.truncate(size);
@@ -60,7 +63,7 @@ function growDataFile(tables: ImageTables, old: number, size: number): void {
 
 /** Makes guest bytes `old .. size`, which are behind the end of the disk, read as zeroes. */
 function zeroBetween(target: GrowTarget, old: number, size: number): Steps {
-  const { clusterSize } = target.tables.geometry;
+  const { clusterSize } = target.changeableTables().geometry;
   const end = alignUp(size, clusterSize);
   let at = old;
   return stepsOf(() => {
@@ -76,7 +79,7 @@ function zeroBetween(target: GrowTarget, old: number, size: number): Steps {
 
 /** Inside the cluster that the old end lies in. Returns how many bytes are done. */
 function zeroInCluster(target: GrowTarget, at: GuestOffset, stop: GuestOffset): number {
-  const run = target.tables.l2.runAt(at, stop - at);
+  const run = target.changeableTables().l2.runAt(at, stop - at);
   const shows = run.kind === 'unallocated' && at < (target.backing?.size ?? 0);
   if (run.kind === 'data' || run.kind === 'compressed' || shows) {
     target.writeAnywhere(at, new Uint8Array(run.length));
@@ -86,7 +89,7 @@ function zeroInCluster(target: GrowTarget, at: GuestOffset, stop: GuestOffset): 
 
 /** From a cluster's start on. Returns how many bytes are done, whole clusters. */
 function zeroClusters(target: GrowTarget, at: GuestOffset, stop: GuestOffset): number {
-  const { l2, geometry, header } = target.tables;
+  const { l2, geometry, header } = target.changeableTables();
   const { clusterSize } = geometry;
   const run = l2.runAt(at, stop - at);
   const backingEnd = alignUp(target.backing?.size ?? 0, clusterSize);

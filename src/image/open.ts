@@ -6,22 +6,23 @@
  */
 import type { Disk } from '../disk.js';
 import { Qcow2Error, isQcow2Error } from '../errors.js';
-import { INCOMPATIBLE_CORRUPT } from '../format/features.js';
 import { MAGIC, hasDataFile, type Header } from '../format/header.js';
 import { wasmKernels } from '../kernels/index.js';
 import type { KernelsFactory } from '../kernels/kernels.js';
+import type { CorruptionListener } from '../metadata/corruption.js';
 import { readHeader } from '../metadata/header-state.js';
-import { ImageTables } from '../metadata/image-tables.js';
-import { rebuildRefcounts } from '../metadata/rebuild-refcounts.js';
 import { GuardedStorage } from '../storage/guarded.js';
 import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
+import { Lifecycle } from './lifecycle.js';
+import { TablesLoader } from './load-tables.js';
 import { Qcow2Image } from './qcow2-image.js';
 import { RawDisk } from './raw-disk.js';
+import { runtimeOptions, type RuntimeOptions } from './runtime-options.js';
 
-export interface OpenOptions {
+export interface OpenOptions extends RuntimeOptions {
   readonly readOnly?: boolean;
   /** The backing disk, already open. Null to read what is not in this image as zeroes although it names a backing file. */
   readonly backing?: Disk | null;
@@ -29,10 +30,8 @@ export interface OpenOptions {
   readonly dataFile?: Storage;
   /** Default: the WASM kernels. */
   readonly kernels?: KernelsFactory;
-  /** Bytes of L2 tables to keep in memory. */
-  readonly l2CacheBytes?: number;
-  /** Bytes of refcount blocks to keep in memory. */
-  readonly refcountCacheBytes?: number;
+  /** Told of corruption that is found while the image is in use. Must not throw, and must not use the image. */
+  readonly onCorruption?: CorruptionListener;
 }
 
 /**
@@ -48,29 +47,17 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   }
   const guarded = new GuardedStorage(storage);
   const header = readHeader(guarded);
-  if (writable && (header.incompatible & INCOMPATIBLE_CORRUPT) !== 0n) {
-    throw new Qcow2Error('CORRUPT', 'the image is marked corrupt; it can be opened read-only, or be repaired');
-  }
   if (header.backingFile !== null && options.backing === undefined) {
     const name = JSON.stringify(header.backingFile.name);
     throw new Qcow2Error('BACKING', `the image names the backing file ${name}, and none was given`);
   }
   const data = dataStorage(header, guarded, options.dataFile, writable);
-  const tables = new ImageTables({
-    storage: guarded,
-    data,
-    header,
-    kernels: options.kernels ?? wasmKernels,
-    writable,
-    l2CacheBytes: options.l2CacheBytes,
-    refcountCacheBytes: options.refcountCacheBytes,
-  });
-  if (writable && tables.header.dirty) {
-    rebuildRefcounts(guarded, tables);
-    tables.header.setDirty(false);
-    guarded.flush();
-  }
-  return new Qcow2Image({ storage: guarded, data, tables, backing: options.backing ?? null });
+  const { kernels = wasmKernels, onCorruption, backing = null } = options;
+  const loader = new TablesLoader({ storage: guarded, data, kernels, onCorruption });
+  const runtime = runtimeOptions(options);
+  const tables = loader.load(header, { writable, options: runtime });
+  const lifecycle = new Lifecycle({ storage: guarded, data, loader, tables, options: runtime });
+  return new Qcow2Image({ storage: guarded, data, lifecycle, backing });
 }
 
 /** Where guest data lies: in the image file, or in the external data file that was given. */

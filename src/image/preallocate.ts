@@ -12,7 +12,7 @@
  */
 import type { GuestOffset, HostOffset } from '../disk.js';
 import { hasDataFile } from '../format/header.js';
-import type { ImageTables } from '../metadata/image-tables.js';
+import type { ChangeableTables, ChangeTarget } from '../metadata/changeable-tables.js';
 import type { Storage } from '../storage/storage.js';
 import { alignDown, alignUp } from '../util/integers.js';
 import { stepsOf, type Steps } from '../util/steps.js';
@@ -35,22 +35,22 @@ const FULL_STEP_BYTES = 8 * 1024 * 1024;
 const ZERO_CHUNK = 1024 * 1024;
 
 /** Allocates what is not allocated yet. The L1 table reaches to `to`. Not flushed when it ends. */
-export function preallocate(tables: ImageTables, request: PreallocateRequest): Steps {
-  const { clusterSize } = tables.geometry;
+export function preallocate(target: ChangeTarget, request: PreallocateRequest): Steps {
+  const { clusterSize } = target.changeableTables().geometry;
   const start = alignDown(request.from, clusterSize);
   const end = alignUp(request.to, clusterSize);
   const stepBytes = alignUp(request.mode === 'full' ? FULL_STEP_BYTES : STEP_BYTES, clusterSize);
   let at = request.mode === 'off' ? end : start;
   return stepsOf(() => {
     if (at >= end) return null;
-    at = preallocateStep(tables, request, at, Math.min(end, at + stepBytes));
+    at = preallocateStep(target.changeableTables(), request, at, Math.min(end, at + stepBytes));
     return { done: at - start, total: end - start, what: 'preallocating' };
   });
 }
 
 /** Returns where it got to, at most `stop`. */
 function preallocateStep(
-  tables: ImageTables,
+  tables: ChangeableTables,
   request: PreallocateRequest,
   from: GuestOffset,
   stop: GuestOffset,
@@ -76,13 +76,13 @@ function preallocateStep(
 }
 
 /** Allocates at most `length` bytes of guest clusters, and at least one cluster. Returns how much it did. */
-function allocateRun(tables: ImageTables, mode: Preallocation, guest: GuestOffset, length: number): number {
+function allocateRun(tables: ChangeableTables, mode: Preallocation, guest: GuestOffset, length: number): number {
   const { geometry, l2, data, header } = tables;
   const { clusterSize, subclusterSize } = geometry;
   const external = hasDataFile(header.value);
   const cluster = guest / clusterSize;
   const wanted = length / clusterSize;
-  const run = external ? { host: guest, count: wanted } : tables.writable!.allocator.allocate(wanted);
+  const run = external ? { host: guest, count: wanted } : tables.writable.allocator.allocate(wanted);
   const extended = subclusterSize < clusterSize;
   // Subclusters that are not allocated are not read, so it does not matter what lies there.
   if (mode === 'full' || (!extended && !external)) fillWithZeroes(data, run.host, run.count * clusterSize, mode);

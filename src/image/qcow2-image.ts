@@ -7,16 +7,17 @@
 import { codecFor, type ClusterCodec } from '../codec/cluster-codec.js';
 import type { Disk, Extent, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
-import { l1EntriesFor } from '../format/geometry.js';
 import { isDataFileRaw, type Header } from '../format/header.js';
-import { MAX_L1_BYTES } from '../format/limits.js';
+import { asChangeable, type ChangeableTables } from '../metadata/changeable-tables.js';
 import type { ImageTables, WritableTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { Storage } from '../storage/storage.js';
 import { runToEnd } from '../util/steps.js';
+import { checkResize } from './check-resize.js';
 import { CompressedClusters } from './compressed-clusters.js';
 import { checkRange } from './disk-range.js';
 import { growDisk } from './grow-disk.js';
+import type { Lifecycle, ReopenOptions } from './lifecycle.js';
 import { planRead, type Mapping } from './read-plan.js';
 import { executeRead, type ReadSources } from './read.js';
 import { edgesOf, planWrite, type Edge } from './write-plan.js';
@@ -39,42 +40,37 @@ export interface ImageParts {
   readonly storage: GuardedStorage;
   /** Where guest data lies: the same storage, or the external data file. */
   readonly data: GuardedStorage;
-  readonly tables: ImageTables;
+  readonly lifecycle: Lifecycle;
   readonly backing: Disk | null;
+}
+
+/** What depends on the tables in use, and changes with them. */
+interface TableView {
+  readonly mapping: Mapping;
+  readonly sources: ReadSources;
+  readonly codec: ClusterCodec;
+  readonly compressed: CompressedClusters;
 }
 
 export class Qcow2Image implements Disk {
   readonly #storage: GuardedStorage;
   readonly #data: GuardedStorage;
-  #tables: ImageTables;
+  readonly #lifecycle: Lifecycle;
   readonly #backing: Disk | null;
-  readonly #mapping: Mapping;
-  readonly #sources: ReadSources;
-  readonly #codec: ClusterCodec;
-  readonly #compressed: CompressedClusters;
-  #closed = false;
+  #view: TableView;
 
   /** For `open.ts`: everything has been checked, and the image is clean or opened read-only. */
   constructor(parts: ImageParts) {
-    const { storage, data, tables, backing } = parts;
-    const { clusterSize, subclusterSize } = tables.geometry;
-    this.#storage = storage;
-    this.#data = data;
-    this.#tables = tables;
-    this.#backing = backing;
-    this.#codec = codecFor(tables.header.value.compressionType);
-    this.#compressed = new CompressedClusters(storage, clusterSize, this.#codec);
-    this.#sources = { data, clusterSize, compressed: this.#compressed, backing };
-    this.#mapping = {
-      clusterSize,
-      subclusterSize,
-      hasBacking: backing !== null,
-      get fillLimit() {
-        return data === storage ? Infinity : tables.header.value.size;
-      },
-      runAt: (offset, limit) => this.#tables.l2.runAt(offset, limit),
-      storedPart: (guest) => this.#tables.l2.storedPart(guest),
-    };
+    this.#storage = parts.storage;
+    this.#data = parts.data;
+    this.#lifecycle = parts.lifecycle;
+    this.#backing = parts.backing;
+    this.#view = this.#viewTables();
+  }
+
+  /** The tables in use; `reopen` and `invalidate` replace them. */
+  get #tables(): ImageTables {
+    return this.#lifecycle.tables;
   }
 
   get size(): number {
@@ -110,10 +106,20 @@ export class Qcow2Image implements Disk {
     return this.#tables;
   }
 
+  /** The same, for a change. Throws `READ_ONLY`, `POISONED`, `CLOSED`, `INACTIVE` or `CORRUPT` when there can be none. */
+  changeableTables(): ChangeableTables {
+    this.#lifecycle.checkUsable();
+    const tables = asChangeable(this.#tables);
+    if (this.#lifecycle.poisoned) {
+      throw new Qcow2Error('POISONED', 'an earlier write failed; close the image and open it again');
+    }
+    return tables;
+  }
+
   /** Reads all metadata again, after an operation has rewritten it in the file. Everything has been flushed. */
   reloadTables(): void {
-    this.#tables = this.#tables.reread();
-    this.#compressed.forgetAll();
+    this.#lifecycle.reload();
+    this.#view = this.#viewTables();
   }
 
   /** The image file. What is written to it behind the image's back damages the image. */
@@ -123,7 +129,7 @@ export class Qcow2Image implements Disk {
 
   read(offset: GuestOffset, target: Uint8Array): void {
     this.#check(offset, target.length);
-    executeRead(this.#sources, planRead(this.#mapping, offset, target.length), offset, target);
+    executeRead(this.#view.sources, planRead(this.#view.mapping, offset, target.length), offset, target);
   }
 
   write(offset: GuestOffset, source: Uint8Array): void {
@@ -135,7 +141,7 @@ export class Qcow2Image implements Disk {
   writeAnywhere(offset: GuestOffset, source: Uint8Array): void {
     this.#changeable();
     if (source.length === 0) return;
-    const steps = planWrite(this.#mapping, offset, source.length);
+    const steps = planWrite(this.#view.mapping, offset, source.length);
     const edges = edgesOf(steps, offset, source.length);
     const head = this.#readEdge(edges.head);
     const tail = this.#readEdge(edges.tail);
@@ -165,7 +171,7 @@ export class Qcow2Image implements Disk {
     const target = { storage: this.#storage, allocator, l2: this.#tables.l2, geometry: this.#tables.geometry };
     for (let at = 0; at < source.length; at += clusterSize) {
       const content = source.subarray(at, at + clusterSize);
-      const stored = writeCompressedCluster(target, this.#codec, offset + at, content);
+      const stored = writeCompressedCluster(target, this.#view.codec, offset + at, content);
       if (!stored) this.write(offset + at, content);
     }
     this.#afterChange();
@@ -190,28 +196,30 @@ export class Qcow2Image implements Disk {
 
   extents(offset: GuestOffset, length: number): Iterable<Extent> {
     this.#check(offset, length);
-    return planRead(this.#mapping, offset, length);
+    return planRead(this.#view.mapping, offset, length);
   }
 
   /**
    * Grows the disk to `size` bytes; what is new reads as zeroes. Throws `BAD_ARGUMENT` for a smaller size, `LIMIT` for one
-   * that the L1 table can't hold.
+   * that the L1 table can't hold, `UNSUPPORTED` for an image whose snapshots or bitmaps stand in the way.
    */
   resize(size: number): void {
-    this.#check(0, 0);
-    const { order } = this.#changeable();
+    checkResize(this, size, this.header.version);
     const old = this.size;
-    if (!Number.isSafeInteger(size) || size < old || size % 512 !== 0) {
-      throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be a multiple of 512, at least ${old}`);
-    }
-    if (l1EntriesFor(this.#tables.geometry, size) > MAX_L1_BYTES / 8) {
-      const most = (MAX_L1_BYTES / 8) * this.#tables.geometry.l2Coverage;
-      throw new Qcow2Error('LIMIT', `size is ${size}; with this cluster size it must be at most ${most}`);
+    if (size < old) {
+      throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be at least ${old}, which the disk has`);
     }
     if (size === old) return;
     this.#tables.beforeGuestChange();
     runToEnd(growDisk(this, size));
-    order.flush();
+    this.flush();
+    this.fitCaches();
+  }
+
+  /** After the disk was resized: caches whose size follows from that of the disk are made anew. */
+  fitCaches(): void {
+    this.#lifecycle.fitCaches();
+    this.#view = this.#viewTables();
   }
 
   flush(): void {
@@ -220,22 +228,54 @@ export class Qcow2Image implements Disk {
     this.#tables.writable.order.flush();
   }
 
+  /**
+   * Changes how the image is worked with: caches, lazy refcounts, overlap checks, what is discarded, and whether it can be
+   * written. What is not mentioned stays. Throws `BAD_ARGUMENT`, `READ_ONLY` for a storage that can't be written, and as
+   * `openImage` does for an image that is to be written; it is open as before then.
+   */
+  reopen(changes: ReopenOptions): void {
+    this.#lifecycle.reopen(changes);
+    this.#view = this.#viewTables();
+  }
+
+  /** Writes everything and marks the image clean. Until `invalidate` somebody else may have the file; all else throws `INACTIVE`. */
+  inactivate(): void {
+    this.#lifecycle.inactivate();
+  }
+
+  /**
+   * Forgets and reads again all metadata, the header included, as after a migration. Throws as `openImage` does, and
+   * `BACKING` when the header names another backing file now; the image is inactive then.
+   */
+  invalidate(): void {
+    this.#lifecycle.invalidate();
+    this.#view = this.#viewTables();
+  }
+
+  /** Drops from memory what was not used since the last call. To be called every `cacheCleanInterval` seconds. */
+  cleanCaches(): void {
+    this.#lifecycle.cleanCaches();
+    this.#view = this.#viewTables();
+  }
+
+  /** Seconds between two calls of `cleanCaches`, 0 for none. The engine itself has no timers. */
+  get cacheCleanInterval(): number {
+    return this.#lifecycle.cacheCleanInterval;
+  }
+
   /** Flushes, marks the image clean and closes it and its backing disks. A poisoned image is closed as it is. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#lifecycle.closed) return;
     try {
-      if (this.#tables.writable !== null && !this.#poisoned) this.#tables.writable.order.shutDown();
+      this.#lifecycle.close();
     } finally {
-      this.#storage.close();
-      if (this.#data !== this.#storage) this.#data.close();
       this.#backing?.close();
     }
   }
 
   statistics(): ImageStatistics {
-    const sum = (pick: 'hits' | 'misses') => this.#tables.caches.reduce((total, cache) => total + cache[pick], 0);
-    return { cacheHits: sum('hits'), cacheMisses: sum('misses'), fileSize: this.#storage.size };
+    const { hits, misses } = this.#lifecycle.cacheCounts;
+    return { cacheHits: hits, cacheMisses: misses, fileSize: this.#storage.size };
   }
 
   /** The bytes that copy-on-write carries over; past the end of the disk they are zeroes. */
@@ -278,24 +318,41 @@ export class Qcow2Image implements Disk {
   #afterChange(): void {
     const { allocator, order } = this.#tables.writable!;
     if (allocator.waiting === 0) return;
-    this.#compressed.forgetAll();
+    this.#view.compressed.forgetAll();
     if (allocator.waiting > MOST_WAITING_RANGES) order.flush();
   }
 
-  get #poisoned(): boolean {
-    return this.#storage.poisoned || this.#data.poisoned;
+  #viewTables(): TableView {
+    const { header, geometry, l2 } = this.#tables;
+    const { clusterSize, subclusterSize } = geometry;
+    const backing = this.#backing;
+    const storage = this.#storage;
+    const data = this.#data;
+    const codec = codecFor(header.value.compressionType);
+    const compressed = new CompressedClusters(storage, clusterSize, codec);
+    return {
+      codec,
+      compressed,
+      sources: { data, clusterSize, compressed, backing },
+      mapping: {
+        clusterSize,
+        subclusterSize,
+        hasBacking: backing !== null,
+        get fillLimit() {
+          return data === storage ? Infinity : header.value.size;
+        },
+        runAt: (offset, limit) => l2.runAt(offset, limit),
+        storedPart: (guest) => l2.storedPart(guest),
+      },
+    };
   }
 
   #check(offset: GuestOffset, length: number): void {
-    if (this.#closed) throw new Qcow2Error('CLOSED', 'the image was used after close()');
+    this.#lifecycle.checkUsable();
     checkRange(this.size, offset, length);
   }
 
   #changeable(): WritableTables {
-    if (this.#tables.writable === null) throw new Qcow2Error('READ_ONLY', 'the image was opened read-only');
-    if (this.#poisoned) {
-      throw new Qcow2Error('POISONED', 'an earlier write failed; close the image and open it again');
-    }
-    return this.#tables.writable;
+    return this.changeableTables().writable;
   }
 }

@@ -10,6 +10,7 @@ import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { createImage } from '../image/create.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { openChain, type BackingOpener, type BackingReference } from '../image/open.js';
+import { runtimeOptions, type RuntimeOptions } from '../image/runtime-options.js';
 import type { Storage } from '../storage/storage.js';
 import type { Claim, ClaimMode, ImageFiles } from './image-files.js';
 import type { NewDisk, OpenRequest } from './protocol.js';
@@ -85,17 +86,12 @@ function describeImage(image: Qcow2Image, path: string): DiskInfo {
   };
 }
 
-type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing' | 'l2CacheBytes' | 'refcountCacheBytes'>;
+type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing'> & RuntimeOptions;
 
 async function openImageStorage(storage: Storage, options: ImageOptions, claims: Claims): Promise<Qcow2Image> {
-  const { readOnly, l2CacheBytes, refcountCacheBytes } = options;
+  const { readOnly, backing } = options;
   try {
-    return await openChain(storage, {
-      readOnly,
-      opener: claims.opener(options.backing),
-      ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
-      ...(refcountCacheBytes === undefined ? {} : { refcountCacheBytes }),
-    });
+    return await openChain(storage, { ...runtimeOptions(options), readOnly, opener: claims.opener(backing) });
   } catch (error) {
     storage.close();
     throw error;
@@ -166,10 +162,7 @@ class Claims {
       const { name, writable } = reference;
       const what = reference.role === 'data' ? 'external data file' : 'backing file';
       if (!allowed.includes(name)) {
-        throw new Qcow2Error(
-          'BACKING',
-          `the image names the ${what} "${name}", which was not allowed to be opened`,
-        );
+        throw new Qcow2Error('BACKING', `the image names the ${what} "${name}", which was not allowed to be opened`);
       }
       if (this.#held.has(name)) {
         throw new Qcow2Error('BACKING', `the ${what} "${name}" occurs twice in one chain of files`);
