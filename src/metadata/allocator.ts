@@ -83,14 +83,17 @@ export class Allocator {
     else this.#waiting.push({ first, count });
   }
 
-  /** Lowers the refcounts of what was freed. Nothing stable names it any more. */
+  /**
+   * Lowers the refcounts of what was freed. Nothing stable names it any more. A cluster whose count is 0 already, in an
+   * image with wrong refcounts, is passed over: the flush that has just made everything stable has not failed.
+   */
   applyFrees(): void {
-    const { refcounts } = this.#options;
-    for (const { first, count } of this.#waiting) {
-      refcounts.add(first, count, -1);
+    // Taken over first: whatever happens, no range may be lowered twice.
+    const ranges = this.#waiting.splice(0);
+    for (const { first, count } of ranges) {
+      this.#options.refcounts.lower(first, count);
       this.#firstFree = Math.min(this.#firstFree, first);
     }
-    this.#waiting.length = 0;
   }
 
   #take(first: number, count: number): ClusterRun {

@@ -24,13 +24,12 @@ export function rebuildRefcounts(storage: Storage, tables: ImageTables): void {
     );
   }
   const { refcounts } = tables.writable!;
-  const covered = refcounts.table.entries * geometry.refcountBlockEntries * geometry.clusterSize;
-  if (storage.size > covered) {
-    const sizes = `the refcount table covers ${covered} bytes, the file has ${storage.size}`;
-    throw new Qcow2Error('CORRUPT', `the image is dirty, and ${sizes}; run \`qemu-img check -r all\` on it first`);
-  }
   const counts = countReferences({ storage, header, geometry, l1, refcountTable: refcounts.table });
-  const placed = placeMissingBlocks(refcounts, counts, geometry.refcountBlockEntries);
+  checkWidths(counts, geometry);
+  const places = placesForMissingBlocks(refcounts, counts, geometry.refcountBlockEntries);
+  // Nothing has been written so far, and nothing can be refused from here on.
+  for (const [index, cluster] of places) refcounts.placeBlock(index, cluster);
+  const placed = new Set(places.values());
   setCounts(refcounts, counts, placed, geometry);
   refcounts.write();
   storage.flush();
@@ -39,32 +38,64 @@ export function rebuildRefcounts(storage: Storage, tables: ImageTables): void {
 }
 
 /**
- * Makes the blocks that used clusters lack, each in a cluster that nothing uses. Returns those clusters. They lie behind
- * the end of the file, where blocks can count themselves.
+ * Where the blocks that used clusters lack are to lie: for each index a cluster that nothing uses, counted by a block that
+ * is there or will be. A block that a crash kept out of the table has left such a cluster free, so there is always one for
+ * it; in an image where there is none, or whose tables reach past what the refcount table can count, only a check can help.
  */
-function placeMissingBlocks(refcounts: Refcounts, counts: Uint32Array, blockEntries: number): Set<number> {
-  const placed = new Set<number>();
-  const missing = new Set<number>();
+function placesForMissingBlocks(
+  refcounts: Refcounts,
+  counts: Uint32Array,
+  blockEntries: number,
+): ReadonlyMap<number, number> {
+  const missing: number[] = [];
   for (let index = 0; index * blockEntries < counts.length; index++) {
-    const end = Math.min(counts.length, (index + 1) * blockEntries);
-    const used = counts.subarray(index * blockEntries, end).some((count) => count > 0);
-    if (used && !refcounts.hasBlock(index)) missing.add(index);
+    const used = counts.subarray(index * blockEntries, (index + 1) * blockEntries).some((count) => count > 0);
+    if (!used || refcounts.hasBlock(index)) continue;
+    if (index >= refcounts.table.entries) throw beyondRepair(`the refcount table has no entry ${index}`);
+    missing.push(index);
   }
-  let next = counts.length;
-  const place = (index: number, cluster: number) => {
-    refcounts.placeBlock(index, cluster);
-    placed.add(cluster);
-  };
+  const places = new Map<number, number>();
+  const taken = new Set<number>();
   for (const index of missing) {
-    // The cluster taken must be counted by a block as well; where there is none, that block goes first.
-    let owner = Math.floor(next / blockEntries);
-    while (!refcounts.hasBlock(owner) && !missing.has(owner)) {
-      place(owner, next++);
-      owner = Math.floor(next / blockEntries);
-    }
-    place(index, next++);
+    const cluster = firstUnused(candidates(index, missing, refcounts), counts, blockEntries, taken);
+    if (cluster === null) throw beyondRepair(`there is no room for refcount block ${index}`);
+    places.set(index, cluster);
+    taken.add(cluster);
   }
-  return placed;
+  return places;
+}
+
+/** The blocks in whose clusters block `index` may lie, its own first. */
+function* candidates(index: number, missing: readonly number[], refcounts: Refcounts): Generator<number> {
+  yield index;
+  yield* missing;
+  for (let there = 0; there < refcounts.table.entries; there++) if (refcounts.hasBlock(there)) yield there;
+}
+
+/** The first cluster, among those that the blocks of `indices` count, that nothing uses. */
+function firstUnused(
+  indices: Iterable<number>,
+  counts: Uint32Array,
+  blockEntries: number,
+  taken: ReadonlySet<number>,
+): number | null {
+  for (const index of indices) {
+    for (let cluster = index * blockEntries; cluster < (index + 1) * blockEntries; cluster++) {
+      if ((counts[cluster] ?? 0) === 0 && !taken.has(cluster)) return cluster;
+    }
+  }
+  return null;
+}
+
+function beyondRepair(why: string): Qcow2Error {
+  return new Qcow2Error('CORRUPT', `the image is dirty, and ${why}; run \`qemu-img check -r all\` on it first`);
+}
+
+function checkWidths(counts: Uint32Array, geometry: ImageTables['geometry']): void {
+  const cluster = counts.findIndex((count) => count > geometry.maxRefcount);
+  if (cluster < 0) return;
+  const limit = `${geometry.refcountBits} bits hold at most ${geometry.maxRefcount}`;
+  throw new Qcow2Error('LIMIT', `cluster ${cluster} is named ${counts[cluster]} times; ${limit}`);
 }
 
 function setCounts(
@@ -82,10 +113,6 @@ function setCounts(
       // Past the file nothing is used, but a stale count may stand there.
       const wanted = (cluster < counts.length ? counts[cluster]! : 0) + (placed.has(cluster) ? 1 : 0);
       if (cluster >= end && refcounts.get(cluster) === 0) continue;
-      if (wanted > geometry.maxRefcount) {
-        const limit = `${geometry.refcountBits} bits hold at most ${geometry.maxRefcount}`;
-        throw new Qcow2Error('LIMIT', `cluster ${cluster} is named ${wanted} times; ${limit}`);
-      }
       if (refcounts.get(cluster) !== wanted) refcounts.set(cluster, wanted);
     }
   }

@@ -93,6 +93,27 @@ export class Refcounts {
     }
   }
 
+  /** Lowers the counts of `count` clusters by one, but for those that are 0 already or have no block. */
+  lower(first: number, count: number): void {
+    const { refcountOrder } = this.#geometry;
+    let done = 0;
+    while (done < count) {
+      const slice = this.#slice(first + done, count - done);
+      if (slice === null) {
+        done++;
+        continue;
+      }
+      const { address, offset, first: from, end } = slice;
+      const used = this.#kernels.refcountUsedLength(address, refcountOrder, from, end);
+      if (used > 0) {
+        this.#kernels.refcountAdd(address, refcountOrder, from, used, -1);
+        this.#cache.markDirty(offset);
+      }
+      // What follows, if anything of the slice does, is 0.
+      done += Math.max(1, used);
+    }
+  }
+
   /** The first cluster at or after `from` that is free, making its block if it has none. */
   nextFree(from: number): number {
     let cluster = from;

@@ -28,13 +28,20 @@ export function countReferences(image: CountedImage): Uint32Array {
   return new ReferenceCounter(image).count();
 }
 
+/** 1 GiB of counts: 16 TiB of clusters of 64 KiB. */
+const MOST_CLUSTERS = 2 ** 28;
+
 class ReferenceCounter {
   readonly #image: CountedImage;
   readonly #counts: Uint32Array;
 
   constructor(image: CountedImage) {
     this.#image = image;
-    this.#counts = new Uint32Array(divideUp(image.storage.size, image.geometry.clusterSize));
+    const clusters = divideUp(image.storage.size, image.geometry.clusterSize);
+    if (clusters > MOST_CLUSTERS) {
+      throw new Qcow2Error('LIMIT', `the file has ${clusters} clusters; references are counted up to ${MOST_CLUSTERS}`);
+    }
+    this.#counts = new Uint32Array(clusters);
   }
 
   count(): Uint32Array {
