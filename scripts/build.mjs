@@ -5,21 +5,24 @@
  *   zstd      a package's module -> the generated module that inlines it
  *   bundles   src/*.ts  -> dist/*.js: ES modules; code they share is in dist/chunks/, so a class is one class everywhere
  *   worker    src/worker.ts -> dist/worker.js, in one piece
+ *   notices   the licences of what the bundles contain -> dist/THIRD-PARTY-NOTICES.txt
  *   types     src/      -> dist/types/
  */
 import { build as esbuild } from 'esbuild';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { buildKernels } from './build-kernels.mjs';
 import { buildZstd } from './build-zstd.mjs';
 import { isStale, ROOT } from './stale.mjs';
+import { thirdPartyNotices } from './third-party-notices.mjs';
 import { workerSourcePlugin } from './worker-source.mjs';
 
 const BROWSER_ENTRIES = ['index', 'opfs', 'v86'];
 const NODE_ENTRY = 'node';
 const WORKER_ENTRY = 'worker';
+const NOTICES = 'dist/THIRD-PARTY-NOTICES.txt';
 const INPUTS = ['src', 'scripts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'];
 
 /** @type {import('esbuild').BuildOptions} */
@@ -53,7 +56,7 @@ export async function build({ force = false, types = true } = {}) {
 }
 
 function bundleOutputs() {
-  return [...BROWSER_ENTRIES, NODE_ENTRY, WORKER_ENTRY].map((entry) => `dist/${entry}.js`);
+  return [...[...BROWSER_ENTRIES, NODE_ENTRY, WORKER_ENTRY].map((entry) => `dist/${entry}.js`), NOTICES];
 }
 
 function typeOutputs() {
@@ -84,11 +87,14 @@ async function buildBundles() {
   });
   for (const entry of BROWSER_ENTRIES) refuseNodeImports(library.metafile, `dist/${entry}.js`);
   refuseNodeImports(worker.metafile, `dist/${WORKER_ENTRY}.js`);
+  // The worker that the entries inline has the contents of dist/worker.js.
+  writeFileSync(join(ROOT, NOTICES), thirdPartyNotices([worker.metafile, library.metafile]));
 }
 
 /** Chunks have hashes in their names, so old ones would stay. */
 function removeBundles() {
   rmSync(join(ROOT, 'dist/chunks'), { recursive: true, force: true });
+  rmSync(join(ROOT, NOTICES), { force: true });
   if (!existsSync(join(ROOT, 'dist'))) return;
   for (const name of readdirSync(join(ROOT, 'dist'))) {
     if (/\.js(\.map|\.LEGAL\.txt)?$/.test(name)) rmSync(join(ROOT, 'dist', name));

@@ -105,13 +105,16 @@ export async function importImage(
 /**
  * Stores a file as it is, say a base image, in place of the one of that name, in one step when all of it has arrived.
  * @param source a stream (`response.body`) or a blob. @param options.total bytes in all, if known: fewer are an `IO` error.
- * @throws Qcow2Error `IN_USE`, `NO_SPACE`, `IO`, `ABORTED`.
+ * @throws Qcow2Error `BAD_ARGUMENT` for null (a response without a body has that), `IN_USE`, `NO_SPACE`, `IO`, `ABORTED`.
  */
 export async function storeFile(
   location: FileLocation & WorkerOptions,
-  source: ReadableStream<Uint8Array> | Blob,
+  source: ReadableStream<Uint8Array> | Blob | null,
   options: JobOptions & { readonly total?: number } = {},
 ): Promise<void> {
+  if (source === null) {
+    throw new Qcow2Error('BAD_ARGUMENT', `the source of "${location.name}" is null: the response has no body`);
+  }
   const isBlob = source instanceof Blob;
   const bytes = { stream: isBlob ? source.stream() : source, total: isBlob ? source.size : (options.total ?? null) };
   await withWorker(location, (client) => storeStream(client, address(location), bytes, { ...options, image: null }));

@@ -1,10 +1,18 @@
 /** One emulated machine, from power-on until it is destroyed: v86, its disk, its serial port, its screen. */
 import { attach, remoteDisk, type Attachment, type DiskFault, type V86Disk } from 'qcow2-wasm/v86';
 import type { OpfsDisk, RemoteDisk } from 'qcow2-wasm/opfs';
-import { V86, type V86Image } from 'v86';
+import { V86 } from 'v86';
 
 const MEMORY_BYTES = 128 * 2 ** 20;
 const VGA_MEMORY_BYTES = 4 * 2 ** 20;
+
+/** The longest that a timer of a browser can be set to, so that it never fires here. */
+const NEVER_MILLISECONDS = 2 ** 31 - 1;
+
+export interface MachineOptions {
+  /** False leaves it to the guest alone when its writes become stable. */
+  readonly flushTimers: boolean;
+}
 
 export interface MachineEvents {
   readonly onSerialByte: (byte: number) => void;
@@ -15,6 +23,8 @@ export interface MachineEvents {
 }
 
 export class GuestMachine {
+  #isOff = false;
+
   private constructor(
     readonly disk: V86Disk,
     readonly attachment: Attachment,
@@ -22,7 +32,12 @@ export class GuestMachine {
   ) {}
 
   /** Builds the machine on `remote`; it does not run yet. */
-  static async create(remote: OpfsDisk, screen: HTMLElement, events: MachineEvents): Promise<GuestMachine> {
+  static async create(
+    remote: OpfsDisk,
+    screen: HTMLElement,
+    events: MachineEvents,
+    { flushTimers }: MachineOptions,
+  ): Promise<GuestMachine> {
     const disk = remoteDisk(observed(remote, events.onTransfer), { onError: events.onFault });
     const emulator = new V86({
       wasm_path: 'v86.wasm',
@@ -31,8 +46,7 @@ export class GuestMachine {
       bios: { url: 'guest/bios/bios.bin' },
       vga_bios: { url: 'guest/bios/vgabios-stdvga.bin' },
       screen: { container: screen },
-      // v86 takes any object of this contract; its types do not say so.
-      hda: disk as unknown as V86Image,
+      hda: disk,
       disable_mouse: true,
       disable_speaker: true,
       autostart: false,
@@ -41,7 +55,9 @@ export class GuestMachine {
     const failed = new Promise<never>((_, reject) => {
       emulator.add_listener('download-error', ({ file_name }) => reject(new Error(`${file_name} could not be loaded`)));
     });
-    const attachment = await Promise.race([attach(emulator, disk), failed]);
+    const never = { quietMilliseconds: NEVER_MILLISECONDS, maximumMilliseconds: NEVER_MILLISECONDS };
+    const attaching = attach(emulator, disk, flushTimers ? {} : { durability: never });
+    const attachment = await Promise.race([attaching, failed]);
     listenForHalt(emulator, events.onHalt);
     // The page's own keys and buttons work until the screen has the focus.
     emulator.keyboard_set_enabled(false);
@@ -56,8 +72,23 @@ export class GuestMachine {
     this.emulator.serial0_send(text);
   }
 
+  /**
+   * Runs `job` while the machine stands still and none of its disk requests is under way, so that the guest waits for
+   * none however long the job takes. Then it goes on, whatever became of the job.
+   */
+  async whileStopped<T>(job: () => Promise<T>): Promise<T> {
+    const wasRunning = this.emulator.is_running();
+    await this.attachment.quiesce();
+    try {
+      return await job();
+    } finally {
+      if (wasRunning && !this.#isOff) await this.emulator.run();
+    }
+  }
+
   /** Stops the machine, lets its last request end, and makes what it wrote stable. The remote disk stays open. */
   async powerOff(): Promise<void> {
+    this.#isOff = true;
     try {
       await this.attachment.quiesce();
       await this.attachment.detach();

@@ -15,7 +15,7 @@ export interface DemoAutomation {
   /** Everything the guest printed on its serial port since this boot. */
   output(): string;
   flush(): Promise<void>;
-  /** The disk, whole and standalone. */
+  /** The disk, whole and standalone. The guest stands still until it is done. */
   exportDisk(): Promise<Blob>;
   /** Makes the image the disk and boots from it; one that is refused changes nothing. */
   openImage(image: Blob): Promise<void>;
@@ -36,11 +36,14 @@ function hasOpfs(): boolean {
 
 const terminal: SerialTerminal = new SerialTerminal(element('serial', HTMLElement), (text) => session.send(text));
 const container = element('screen', HTMLElement);
-const session = new Session({
-  terminal,
-  screen: new VgaScreen(container, container.parentElement!),
-  map: new DiskMap(element('map', HTMLCanvasElement)),
-});
+const session = new Session(
+  {
+    terminal,
+    screen: new VgaScreen(container, container.parentElement!),
+    map: new DiskMap(element('map', HTMLCanvasElement)),
+  },
+  { flushTimers: new URLSearchParams(location.search).get('flush') !== 'guest' },
+);
 
 window.demo = {
   send: (text) => session.send(text),

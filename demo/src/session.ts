@@ -1,5 +1,5 @@
 /**
- * The demo's life: a disk, a machine on it, and what replaces one by another. One change at a time.
+ * The demo's life: a disk, a machine on it, and what replaces one by another. One change at a time; an export is one, too.
  *
  *   start -> loading -> booting -> ready        openImage, reset: stopped -> loading -> ...
  *                 \-> error                      the guest powers off: stopped
@@ -9,7 +9,7 @@ import type { DiskFault } from 'qcow2-wasm/v86';
 import { BootProgress } from './boot-progress.js';
 import type { DiskMap } from './disk-map.js';
 import { showCounters, showDiskFacts, type DemoStats } from './drive-label.js';
-import { GuestMachine } from './guest-machine.js';
+import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { hideNotice, showFatal, showNotice } from './notice.js';
 import { currentState, formatBytes, progressText, setState, showProgress } from './page.js';
 import type { SerialTerminal } from './serial-terminal.js';
@@ -19,6 +19,11 @@ import type { VgaScreen } from './vga-screen.js';
 const READY_MARK = 'GUEST-READY';
 const REFRESH_MILLISECONDS = 250;
 
+export interface SessionOptions {
+  /** Whether the page makes writes stable after a time, besides the guest itself. True unless told. */
+  readonly flushTimers?: boolean;
+}
+
 export interface SessionView {
   readonly terminal: SerialTerminal;
   readonly screen: VgaScreen;
@@ -27,6 +32,7 @@ export interface SessionView {
 
 export class Session {
   readonly #view: SessionView;
+  readonly #flushTimers: boolean;
   #disk: OpfsDisk | null = null;
   #machine: GuestMachine | null = null;
   #progress: BootProgress | null = null;
@@ -34,8 +40,9 @@ export class Session {
   #decoder = new TextDecoder();
   #change: Promise<void> = Promise.resolve();
 
-  constructor(view: SessionView) {
+  constructor(view: SessionView, { flushTimers = true }: SessionOptions = {}) {
     this.#view = view;
+    this.#flushTimers = flushTimers;
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
 
@@ -58,10 +65,14 @@ export class Session {
     await this.#running().attachment.flush();
   }
 
-  /** The disk as one standalone qcow2. The guest may go on; its writes wait for the export. */
-  async exportDisk(onProgress?: (fraction: number) => void): Promise<Blob> {
-    if (!this.#disk) throw new Qcow2Error('CLOSED', 'no disk is open');
-    return this.#disk.exportImage(({ done, total }) => onProgress?.(total > 0 ? done / total : 1));
+  /** The disk as one standalone qcow2. The guest stands still meanwhile: a write of it would have to wait for the end. */
+  exportDisk(onProgress?: (fraction: number) => void): Promise<Blob> {
+    return this.#exclusive(async () => {
+      const [machine, disk] = [this.#running(), this.#disk!];
+      return machine.whileStopped(() =>
+        disk.exportImage(({ done, total }) => onProgress?.(total > 0 ? done / total : 1)),
+      );
+    });
   }
 
   /** Makes `image` the disk and boots from it. If it is refused, nothing has changed and the guest runs on. */
@@ -104,9 +115,10 @@ export class Session {
     return this.#machine;
   }
 
-  #exclusive(change: () => Promise<void>): Promise<void> {
+  #exclusive<T>(change: () => Promise<T>): Promise<T> {
     const done = this.#change.then(change);
-    this.#change = done.catch(() => undefined);
+    const settled = (): void => undefined;
+    this.#change = done.then(settled, settled);
     return done;
   }
 
@@ -137,12 +149,13 @@ export class Session {
     this.#output = '';
     this.#decoder = new TextDecoder();
     showProgress('Building the machine', 0);
-    const machine = await GuestMachine.create(disk, screen.container, {
+    const events: MachineEvents = {
       onSerialByte: (byte) => this.#receive(byte),
       onTransfer: (kind, offset, length) => map.note(kind, offset, length),
       onFault: (fault) => this.#showFault(fault),
       onHalt: () => this.#halted(),
-    });
+    };
+    const machine = await GuestMachine.create(disk, screen.container, events, { flushTimers: this.#flushTimers });
     this.#machine = machine;
     screen.use(machine.emulator);
     showDiskFacts(disk, machine.attachment.seam);

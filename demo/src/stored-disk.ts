@@ -18,11 +18,15 @@ import {
   type OpfsDisk,
   type StoredFile,
 } from 'qcow2-wasm/opfs';
+import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
 
 const directory = 'qcow2-wasm-demo';
 const DISK = 'disk.qcow2';
 const INCOMING = 'incoming.qcow2';
 const BASE_URL = 'guest/linux.qcow2';
+
+/** One sector: v86 takes no smaller disk. */
+const MINIMUM_DISK_BYTES = 512;
 
 /** Bytes so far and in all; `total` is null where the server does not say. */
 export type DownloadProgress = (done: number, total: number | null) => void;
@@ -31,17 +35,37 @@ export type DownloadProgress = (done: number, total: number | null) => void;
 export async function openStoredDisk(onDownload: DownloadProgress): Promise<OpfsDisk> {
   const files = await listFiles({ directory });
   const bases = files.filter(isBase).map(({ name }) => name);
-  if (files.some(({ name }) => name === DISK)) return openDisk({ directory, name: DISK, backing: bases });
+  // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
+  const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
+  if (files.some(({ name }) => name === DISK)) {
+    const disk = await openDisk({ directory, name: DISK, backing: bases });
+    await deleteIfPossible(leftOver);
+    return disk;
+  }
   const base = await provideBase(files, onDownload);
-  const disk = await openDisk({
-    directory,
-    name: DISK,
-    backing: [base],
-    create: { backing: { name: base, format: 'qcow2' } },
-  });
-  await disk.flush();
-  await Promise.all(bases.filter((name) => name !== base).map((name) => deleteFile({ directory, name })));
+  const disk = await createOverlay(base);
+  await deleteIfPossible([...leftOver, ...bases.filter((name) => name !== base)]);
   return disk;
+}
+
+/** A disk that could not be made stable is closed again, or its worker would keep it locked. */
+async function createOverlay(base: string): Promise<OpfsDisk> {
+  const create = { backing: { name: base, format: 'qcow2' } } as const;
+  const disk = await openDisk({ directory, name: DISK, backing: [base], create });
+  try {
+    await disk.flush();
+    return disk;
+  } catch (error) {
+    await disk.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Clears away what nobody needs. A file that stays is tried again another time; the disk works either way. */
+async function deleteIfPossible(names: readonly string[]): Promise<void> {
+  const deleteOne = (name: string): Promise<void> =>
+    deleteFile({ directory, name }).catch((error: unknown) => console.warn(`${name} could not be deleted`, error));
+  await Promise.all(names.map(deleteOne));
 }
 
 /** Throws the stored disk away. It must be closed. */
@@ -49,11 +73,20 @@ export function deleteStoredDisk(): Promise<void> {
   return deleteFile({ directory, name: DISK });
 }
 
-/** Takes an image in beside the disk. Rejects if it does not open as a qcow2; the disk is untouched either way. */
+/**
+ * Takes an image in beside the disk. Rejects if it does not open as a qcow2 or is a disk that v86 can't take; the disk is
+ * untouched either way.
+ */
 export async function stageImage(image: Blob, onProgress: (fraction: number) => void): Promise<void> {
-  await importImage({ directory, name: INCOMING }, image, {
+  const { size } = await importImage({ directory, name: INCOMING }, image, {
     onProgress: ({ done, total }) => onProgress(total > 0 ? done / total : 0),
   });
+  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return;
+  await deleteIfPossible([INCOMING]);
+  throw new Qcow2Error(
+    size < MINIMUM_DISK_BYTES ? 'BAD_ARGUMENT' : 'LIMIT',
+    `the image holds a disk of ${size} bytes; v86 takes ${MINIMUM_DISK_BYTES} to ${MAXIMUM_DISK_BYTES}`,
+  );
 }
 
 /** Puts the staged image in place of the disk, which must be closed. */

@@ -33,6 +33,7 @@ export function zeroRange(
   options: { readonly unmap: boolean },
 ): void {
   const end = offset + length;
+  makeEdgesResident(target, offset, end);
   if (target.version === 2) {
     writeRealZeroes(target, offset, end);
     return;
@@ -87,6 +88,20 @@ function zeroPart(target: ZeroTarget, cluster: number, from: GuestOffset, to: Gu
   else target.l2.linkZeroPart(cluster, { from: from - start, to: alignUp(to - start, target.subclusterSize) });
 }
 
+/**
+ * Reads the clusters that the range covers in part. What copy-on-write will need of them is then here, so that nothing
+ * can fault once the first of them has been changed.
+ */
+function makeEdgesResident(target: ZeroTarget, start: GuestOffset, end: GuestOffset): void {
+  const { clusterSize, disk } = target;
+  if (!target.hasBacking) return;
+  for (const edge of [start, end]) {
+    if (edge % clusterSize === 0) continue;
+    const from = alignDown(edge, clusterSize);
+    disk.read(from, new Uint8Array(Math.min(disk.size, from + clusterSize) - from));
+  }
+}
+
 function readsAsZeroes(disk: Disk, start: GuestOffset, end: GuestOffset): boolean {
   for (const extent of disk.extents(start, end - start)) {
     if (extent.kind !== 'zero' && extent.kind !== 'unallocated') return false;
@@ -95,12 +110,14 @@ function readsAsZeroes(disk: Disk, start: GuestOffset, end: GuestOffset): boolea
 }
 
 function writeRealZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffset): void {
-  const zeroes = new Uint8Array(Math.min(ZERO_CHUNK, end - start));
-  for (let at = start; at < end; at += zeroes.length) {
-    const part = zeroes.subarray(0, Math.min(zeroes.length, end - at));
+  const { clusterSize, disk } = target;
+  // Whole clusters at a time: nothing of a cluster has to be carried over for the part that comes next.
+  const step = alignUp(ZERO_CHUNK, clusterSize);
+  for (let at = start; at < end;) {
+    const stop = Math.min(end, alignDown(at, clusterSize) + step);
     // What is nowhere stored needs no cluster to be zero.
-    if (!target.hasBacking && readsAsZeroes(target.disk, at, at + part.length)) continue;
-    target.disk.write(at, part);
+    if (target.hasBacking || !readsAsZeroes(disk, at, stop)) disk.write(at, new Uint8Array(stop - at));
+    at = stop;
   }
 }
 

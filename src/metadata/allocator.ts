@@ -6,7 +6,7 @@
  *   named them are gone from the file stably (invariants 3 and 4 of `write-order.ts`).
  */
 import type { HostOffset } from '../disk.js';
-import { Qcow2Error, isQcow2Error } from '../errors.js';
+import { Qcow2Error } from '../errors.js';
 import type { Geometry } from '../format/geometry.js';
 import { MAX_HOST_OFFSET } from '../format/limits.js';
 import { divideUp, hex } from '../util/integers.js';
@@ -124,9 +124,13 @@ export class Allocator {
     else this.#waiting.push({ first, count, reason });
   }
 
-  /** Lowers the refcounts of what was freed. Nothing stable names it any more. */
+  /**
+   * Lowers the refcounts of what was freed. Nothing stable names it any more. A cluster whose count is 0 already, in an
+   * image with wrong refcounts, is passed over: the flush that has just made everything stable has not failed.
+   */
   applyFrees(): void {
     const { refcounts, passedDown } = this.#options;
+    // Taken over first: whatever happens, no range may be lowered twice.
     for (const range of this.#waiting.splice(0)) {
       this.#lower(range);
       this.#firstFree = Math.min(this.#firstFree, range.first);
@@ -139,13 +143,11 @@ export class Allocator {
   /** A count that is too low already is told of, and no reason to fail: what it counts is not named any more. */
   #lower({ first, count }: FreedRange): void {
     const { refcounts, corruption, geometry } = this.#options;
-    try {
-      refcounts.add(first, count, -1);
-    } catch (error) {
-      if (!isQcow2Error(error, 'CORRUPT') || corruption.isFatal) throw error;
-      const { clusterSize } = geometry;
-      corruption.report({ message: error.message, offset: first * clusterSize, size: count * clusterSize });
-    }
+    const passedOver = refcounts.lower(first, count);
+    if (passedOver === 0) return;
+    const { clusterSize } = geometry;
+    const message = `of ${count} freed clusters from ${hex(first * clusterSize)} on, ${passedOver} had refcount 0 already`;
+    corruption.report({ message, offset: first * clusterSize, size: count * clusterSize });
   }
 
   #punchHoles({ first, count }: FreedRange): void {

@@ -97,6 +97,30 @@ export class Refcounts {
     }
   }
 
+  /**
+   * Lowers the counts of `count` clusters by one, but for those that are 0 already or have no block. Returns how many
+   * were passed over.
+   */
+  lower(first: number, count: number): number {
+    const { refcountOrder } = this.#geometry;
+    let passedOver = 0;
+    let done = 0;
+    this.changes++;
+    while (done < count) {
+      const slice = this.#slice(first + done, count - done);
+      const used = slice && this.#kernels.refcountUsedLength(slice.address, refcountOrder, slice.first, slice.end);
+      if (slice === null || !used) {
+        passedOver++;
+        done++;
+        continue;
+      }
+      this.#kernels.refcountAdd(slice.address, refcountOrder, slice.first, used, -1);
+      this.#cache.markDirty(slice.offset);
+      done += used;
+    }
+    return passedOver;
+  }
+
   /** The first cluster at or after `from` that is free, making its block if it has none. */
   nextFree(from: number): number {
     let cluster = from;

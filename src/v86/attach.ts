@@ -41,7 +41,8 @@ export async function attach(emulator: V86Emulator, disk: V86Disk, options: Atta
   if (disk.onWrite) throw new Qcow2Error('BAD_ARGUMENT', `disk "${disk.name}" is attached to an emulator already`);
   // What the guest has flushed itself is not flushed again.
   const flush = () => (disk.activity.dirty ? disk.flush() : Promise.resolve());
-  const policy = new DurabilityPolicy(flush, options.durability);
+  const flushAtOnce = () => (disk.activity.dirty ? disk.flushAtOnce() : Promise.resolve());
+  const policy = new DurabilityPolicy(flush, options.durability, flushAtOnce);
   disk.onWrite = () => policy.noteWrite();
   await whenLoaded(emulator);
   const missing = options.flushHook === false ? ['(not asked for)'] : installAtaHook(emulator, disk);

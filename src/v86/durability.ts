@@ -2,6 +2,9 @@
  * When written data is made stable without the guest asking: a short time after the last write, at the latest a fixed
  * time after the first write that is not stable yet, and when the page is hidden or left. On demand through `flushNow`.
  *
+ * A page that is hidden or left may have no later: no timer fires in it and no answer arrives. So that flush is sent at
+ * once, whatever is under way, and the timer stays as it is for a page that lives on.
+ *
  * A guest that sends FLUSH CACHE (`ata-hook.ts`) has its own durability; this bounds what the others can lose.
  *
  *   write ... write ......... quiet ........ flush
@@ -28,6 +31,7 @@ const MAXIMUM_MILLISECONDS = 2000;
 
 export class DurabilityPolicy {
   readonly #flush: () => Promise<void>;
+  readonly #flushAtOnce: () => Promise<void>;
   readonly #quiet: number;
   readonly #maximum: number;
   readonly #page: PageEvents;
@@ -36,9 +40,13 @@ export class DurabilityPolicy {
   #lastWriteAt = 0;
   #flushing: Promise<void> | null = null;
 
-  /** @param flush makes everything written before stable. Its failure is the caller's to report; the policy waits for the next write. */
-  constructor(flush: () => Promise<void>, options: DurabilityOptions = {}) {
+  /**
+   * @param flush makes everything written before stable. Its failure is the caller's to report; the policy waits for the next write.
+   * @param flushAtOnce what a page that goes away calls: the same, but sent before it returns, not when its turn comes.
+   */
+  constructor(flush: () => Promise<void>, options: DurabilityOptions = {}, flushAtOnce = flush) {
     this.#flush = flush;
+    this.#flushAtOnce = flushAtOnce;
     this.#quiet = options.quietMilliseconds ?? QUIET_MILLISECONDS;
     this.#maximum = options.maximumMilliseconds ?? MAXIMUM_MILLISECONDS;
     this.#page = options.page ?? pageOfThisThread();
@@ -83,7 +91,8 @@ export class DurabilityPolicy {
   };
 
   readonly #whenLeft = (): void => {
-    if (this.#firstWriteAt !== null) this.#flushUnasked();
+    // One under way may still wait for its turn in this page.
+    if (this.#firstWriteAt !== null || this.#flushing) this.#flushAtOnce().catch(() => undefined);
   };
 
   /** One at a time: a slow flush is not joined by a second; writes that came meanwhile have set the timer again. */

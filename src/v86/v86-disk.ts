@@ -107,6 +107,11 @@ export class V86Disk implements V86DiskContract {
     this.#onError = options.onError ?? (() => undefined);
   }
 
+  /** For v86's types alone, which know an image by its address: v86 itself sees `get`, `set` and `load`, and takes those. */
+  get url(): string {
+    return this.name;
+  }
+
   get activity(): DiskActivity {
     return { ...this.#counts, inFlight: this.#queue.inFlight, dirty: this.#generation !== this.#stableGeneration };
   }
@@ -173,6 +178,15 @@ export class V86Disk implements V86DiskContract {
         },
       });
     });
+  }
+
+  /**
+   * Hands a flush to the disk before it returns, past the requests that wait here: for a page that is going away, where
+   * their turn may never come. It covers the writes that the disk has been given (a worker keeps their order), so what
+   * `activity` says is left to the next `flush`.
+   */
+  async flushAtOnce(): Promise<void> {
+    await this.#source.flush();
   }
 
   /** Resolves once no request is waiting or under way. */

@@ -61,7 +61,11 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   /**
-   * The disk as it is now, as one standalone qcow2 without a backing file. Reads go on meanwhile; writes wait.
+   * The disk as it is now, as one standalone qcow2 without a backing file. Reads and flushes go on meanwhile.
+   *
+   * Writes wait, and all requests after the first of them, until the export has ended; its length grows with the data on
+   * the disk. A guest gives up on a request after a time of its own (Linux: 30 s), so stop the emulator meanwhile:
+   * `quiesce()` of its attachment before, `run()` of the emulator afterwards.
    *
    * The blob stands on a temporary file: it can be read until this page ends or the disk is exported again, and also
    * after the disk was closed.

@@ -11,6 +11,8 @@ import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DemoAutomation } from '../../demo/src/main.js';
+import { createImage } from '../../src/image/create.js';
+import { MemoryStorage } from '../../src/storage/memory.js';
 import { checkImage, checkOverlay, fileFromGuestDisk } from './guest-image.js';
 import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 
@@ -79,10 +81,9 @@ async function download(name: string, start: () => Promise<unknown>): Promise<st
   return path;
 }
 
-/** The files of the demo's folder in OPFS, from a page of the origin that has no disk open. */
-async function storedFiles(): Promise<string[]> {
-  page = await browser.open(`${server.url}/favicon.svg`);
-  const names = await page.evaluate(async () => {
+/** The names in the demo's folder in OPFS. */
+function storedNames(): Promise<string[]> {
+  return page.evaluate(async () => {
     const root = await navigator.storage.getDirectory();
     const stored = await root.getDirectoryHandle('qcow2-wasm-demo');
     const found: string[] = [];
@@ -91,12 +92,41 @@ async function storedFiles(): Promise<string[]> {
     for await (const name of keys) found.push(name);
     return found;
   });
+}
+
+/** Puts an empty file into the demo's folder. */
+async function plantFile(name: string): Promise<void> {
+  await page.evaluate(async (planted) => {
+    const root = await navigator.storage.getDirectory();
+    await (await root.getDirectoryHandle('qcow2-wasm-demo')).getFileHandle(planted, { create: true });
+  }, name);
+}
+
+/** Copies the demo's files in OPFS to `folder`. */
+async function copyStoredFiles(): Promise<string[]> {
+  const names = await storedNames();
   for (const name of names) {
     const bytes = await page.evaluate(readStoredFile, name);
     await writeFile(join(folder, name), Buffer.from(bytes, 'base64'));
   }
-  await page.close();
   return names;
+}
+
+/** Gives the page an image; the error it is refused with, or null. */
+function openImage(image: Uint8Array): Promise<{ code: string; message: string } | null> {
+  return page.evaluate(async (base64) => {
+    const bytes = await (await fetch(`data:application/octet-stream;base64,${base64}`)).blob();
+    return window.demo.openImage(bytes).then(
+      () => null,
+      (error: { code: string; message: string }) => ({ code: error.code, message: error.message }),
+    );
+  }, Buffer.from(image).toString('base64'));
+}
+
+function emptyImage(size: number): Uint8Array {
+  const storage = new MemoryStorage();
+  createImage(storage, { size });
+  return storage.toBytes();
 }
 
 async function readStoredFile(name: string): Promise<string> {
@@ -112,6 +142,22 @@ async function readStoredFile(name: string): Promise<string> {
   return url.slice(url.indexOf(',') + 1);
 }
 
+/** How much the guest had printed at each step of the next download that the page tells of. */
+function recordWhilePacking(): Promise<number[]> {
+  const button = document.getElementById('download')!;
+  const lengths: number[] = [];
+  return new Promise((resolve) => {
+    const observer = new MutationObserver(() => {
+      if (button.textContent?.startsWith('Packing')) lengths.push(window.demo.output().length);
+      else if (lengths.length > 0) {
+        observer.disconnect();
+        resolve(lengths);
+      }
+    });
+    observer.observe(button, { childList: true });
+  });
+}
+
 async function sha256(path: string): Promise<string> {
   return createHash('sha256')
     .update(await readFile(path))
@@ -120,7 +166,8 @@ async function sha256(path: string): Promise<string> {
 
 describe('the demo page', () => {
   it('boots the guest from the served base with a fresh overlay in OPFS', async () => {
-    page = await browser.open(`${server.url}/`);
+    // Until the browser is killed, without timers: what is stable then, the guest has made so.
+    page = await browser.open(`${server.url}/?flush=guest`);
     await booted();
     const stats = await page.evaluate(() => window.demo.stats());
     expect(stats).toMatchObject({ path: '/qcow2-wasm-demo/disk.qcow2', seam: 'flush-hook' });
@@ -147,22 +194,42 @@ describe('the demo page', () => {
 
   it('downloads a whole qcow2 that QEMU finds nothing wrong with, and the file is in the ext4 inside', async () => {
     await run('sync');
+    // A guest that always has something to say, and something to write.
+    await run('(while true; do echo tick; usleep 20000; done) & ticker=$!');
+    await run(
+      '(while true; do dd if=/dev/zero of=/root/zeroes bs=64k count=2 conv=fsync; done) 2>/dev/null & writer=$!',
+    );
+    const printedAtSteps = page.evaluate(recordWhilePacking);
     const image = await download('download.qcow2', () => page.click('#download'));
+    const [steps, printed] = [await printedAtSteps, await page.evaluate(() => window.demo.output().length)];
+    expect(steps.length).toBeGreaterThan(1);
+    expect(new Set(steps).size, `the guest ran during the export: ${steps}`).toBe(1);
+    await page.waitForFunction((length) => window.demo.output().length > length + 100, printed, { timeout: 60_000 });
+    await run('kill $ticker $writer; rm -f /root/zeroes');
     expect(checkImage(image)).toMatchObject({ errors: 0, leaks: 0, backingFile: null });
     const file = await fileFromGuestDisk({ image, path: '/root/random', folder });
     expect(await sha256(file)).toBe(sum);
+    expect(await run('dmesg | grep -ci "ata.*\\(timeout\\|exception\\|failed\\)"')).toBe('0');
   });
 
   it('refuses an image that is none, and the guest runs on', async () => {
-    const refused = await page.evaluate(() =>
-      window.demo.openImage(new Blob(['no image'])).then(
-        () => null,
-        (error: { code: string; message: string }) => ({ code: error.code, message: error.message }),
-      ),
-    );
-    expect(refused?.code).toBe('NOT_QCOW2');
+    expect(await openImage(new TextEncoder().encode('no image'))).toMatchObject({ code: 'NOT_QCOW2' });
     expect(await state()).toBe('ready');
     expect(await run('echo still-$((40 + 2))')).toContain('still-42');
+  });
+
+  it('refuses an image of a size that v86 cannot take, keeps the disk, and the guest runs on', async () => {
+    expect(await openImage(emptyImage(0))).toEqual({
+      code: 'BAD_ARGUMENT',
+      message: 'the image holds a disk of 0 bytes; v86 takes 512 to 2199023255040',
+    });
+    expect(await openImage(emptyImage(3 * 2 ** 40))).toEqual({
+      code: 'LIMIT',
+      message: 'the image holds a disk of 3298534883328 bytes; v86 takes 512 to 2199023255040',
+    });
+    expect(await state()).toBe('ready');
+    expect(await storedNames()).not.toContain('incoming.qcow2');
+    expect(SUM.exec(await run('echo 3 > /proc/sys/vm/drop_caches; sha256sum /root/random'))?.[0]).toBe(sum);
   });
 
   it('tells a second tab that the disk is in use', async () => {
@@ -176,15 +243,19 @@ describe('the demo page', () => {
   });
 
   it('has what was synced when the browser is killed right after sync returned', async () => {
-    const written = await run('dd if=/dev/urandom of=/root/late bs=64k count=16; sha256sum /root/late; sync');
+    const written = await run('dd if=/dev/urandom of=/root/late bs=64k count=64; sha256sum /root/late; sync');
+    // This page has no timers (see the first test) and no chance to say goodbye: the guest's own flush alone can do it.
     await browser.kill();
     const late = SUM.exec(written)?.[0];
+    expect(late, written).toBeDefined();
     await browser.relaunch();
-    const names = await storedFiles();
-    expect(names).toContain('disk.qcow2');
+    page = await browser.open(`${server.url}/favicon.svg`);
+    expect(await copyStoredFiles()).toContain('disk.qcow2');
     expect(checkOverlay(join(folder, 'disk.qcow2'))).toMatchObject({ errors: 0 });
-    page = await browser.open(`${server.url}/`);
+    await plantFile('incoming.qcow2');
+    await page.goto(`${server.url}/`);
     await booted();
+    expect(await storedNames(), 'what a crash left behind').not.toContain('incoming.qcow2');
     const sums = await run('sha256sum /root/late /root/random');
     expect(sums).toContain(late);
     expect(sums).toContain(sum);
@@ -207,10 +278,17 @@ describe('the demo page', () => {
     expect((await page.evaluate(() => window.demo.stats())).backingFile).toBeNull();
   });
 
-  it('gives a pristine disk on reset', async () => {
+  it('gives a pristine disk on reset, also where an old base cannot be cleared away', async () => {
+    await plantFile('base-old.qcow2');
+    // As a tab that reads it would.
+    await page.evaluate(() => {
+      const forever = () => new Promise<void>(() => undefined);
+      void navigator.locks.request('qcow2-wasm:qcow2-wasm-demo/base-old.qcow2', { mode: 'shared' }, forever);
+    });
     await page.evaluate(() => window.demo.reset());
     await booted();
     expect(await run('ls /root')).not.toContain('random');
     expect((await page.evaluate(() => window.demo.stats())).backingFile).toMatch(/^base-/);
+    expect(await storedNames()).toContain('base-old.qcow2');
   });
 });

@@ -34,14 +34,24 @@ export interface CrashState {
   readonly file: Uint8Array<ArrayBuffer>;
 }
 
-/** `count` random crash states of a recorded run, in the order of their crash points. */
+export interface CrashChoice {
+  readonly count: number;
+  /** Events around which every second crash is placed. */
+  readonly near: readonly number[];
+}
+
+/** Random crash states of a recorded run, in the order of their crash points. */
 export function* crashStates(
   start: Uint8Array,
   events: readonly StorageEvent[],
-  count: number,
+  { count, near }: CrashChoice,
   random: SeededRandom,
 ): Generator<CrashState> {
-  const points = Array.from({ length: count }, () => random.between(0, events.length)).sort((a, b) => a - b);
+  const point = (index: number) => {
+    if (near.length === 0 || index % 2 === 0) return random.between(0, events.length);
+    return Math.max(0, Math.min(events.length, random.pick(near) + random.between(-12, 6)));
+  };
+  const points = Array.from({ length: count }, (_, index) => point(index)).sort((a, b) => a - b);
   const stable = new MemoryStorage(start.slice());
   let applied = 0;
   for (const at of points) {

@@ -23,6 +23,8 @@ export interface Scenario {
   /** A finished image to start from instead of a created one; its disk reads as `bytes`. */
   readonly startFrom?: { readonly file: Uint8Array; readonly bytes: Uint8Array };
   readonly operations: number;
+  /** Runs in which the refcount table does not move are no runs of this scenario. */
+  readonly movesRefcountTable?: boolean;
   readonly longestBytes: number;
   /** The disk grows to this size halfway. */
   readonly growTo?: number;

@@ -60,7 +60,8 @@ async function crashRepair(damage: Damage): Promise<void> {
     const storage = new RecordingStorage(readFileSync(path('image')));
     expect(checkVerdict(run(storage, 'all')), 'the repair that is not cut off').toBe(0);
     let number = 0;
-    for (const { at, keeping, file } of crashStates(storage.start, storage.events, STATES, new SeededRandom(7))) {
+    const choice = { count: STATES, near: [] };
+    for (const { at, keeping, file } of crashStates(storage.start, storage.events, choice, new SeededRandom(7))) {
       const state = `cut off after ${at} events, keeping ${keeping}`;
       expect(Buffer.compare(contentOf(file), content), `the disk, ${state}`).toBe(0);
       const again = new MemoryStorage(file);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { attach } from '../../src/v86/attach.js';
-import { localDisk, type V86Disk } from '../../src/v86/v86-disk.js';
+import { localDisk, V86Disk } from '../../src/v86/v86-disk.js';
 import type { V86Emulator } from '../../src/v86/v86-types.js';
 import { FaultDisk } from './fault-disk.js';
 import { MemoryDisk } from './memory-disk.js';
@@ -89,6 +89,33 @@ describe('attaching to an emulator without the seam', () => {
     await attachment.detach();
     expect(inner.flushes).toBe(1);
     await (await attach(emulator, disk)).detach();
+  });
+
+  it('sends a flush past the requests that wait in the page when the page is left', async () => {
+    let flushesSent = 0;
+    const neverAnswered = () => new Promise<never>(() => undefined);
+    const disk = new V86Disk({
+      size: 4096,
+      readOnly: false,
+      read: neverAnswered,
+      write: () => undefined,
+      flush: () => {
+        flushesSent++;
+        return neverAnswered();
+      },
+    });
+    const emulator = new StrangeEmulator();
+    emulator.load(disk);
+    const window = new EventTarget();
+    await attach(emulator, disk, { durability: { quietMilliseconds: 5, page: { window } } });
+    window.dispatchEvent(new Event('pagehide'));
+    expect(flushesSent).toBe(0);
+    disk.set(0, new Uint8Array(512), () => undefined);
+    disk.get(0, 512, () => undefined);
+    await later(20);
+    expect(flushesSent).toBe(0);
+    window.dispatchEvent(new Event('pagehide'));
+    expect(flushesSent).toBe(1);
   });
 
   it('reports a flush of its own that failed, and goes on', async () => {

@@ -65,6 +65,36 @@ describe('the durability policy', () => {
     policy.dispose();
   });
 
+  it('flushes at once when the page is left while a flush is under way, whose turn may never have come', async () => {
+    const flush = vi.fn(() => new Promise<void>(() => undefined));
+    const flushAtOnce = vi.fn(() => Promise.resolve());
+    const window = new EventTarget();
+    const policy = new DurabilityPolicy(flush, { ...times, page: { window } }, flushAtOnce);
+    policy.noteWrite();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(flush).toHaveBeenCalledTimes(1);
+    window.dispatchEvent(new Event('pagehide'));
+    expect(flushAtOnce).toHaveBeenCalledTimes(1);
+    policy.noteWrite();
+    window.dispatchEvent(new Event('pagehide'));
+    expect(flushAtOnce).toHaveBeenCalledTimes(2);
+    expect(flush).toHaveBeenCalledTimes(1);
+    policy.dispose();
+  });
+
+  it('flushes as usual in a page that was hidden and lives on', async () => {
+    const flush = vi.fn(() => Promise.resolve());
+    const flushAtOnce = vi.fn(() => Promise.reject(new Error('no')));
+    const document = Object.assign(new EventTarget(), { visibilityState: 'hidden' });
+    const policy = new DurabilityPolicy(flush, { ...times, page: { document } }, flushAtOnce);
+    policy.noteWrite();
+    document.dispatchEvent(new Event('visibilitychange'));
+    expect(flushAtOnce).toHaveBeenCalledTimes(1);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(flush).toHaveBeenCalledTimes(1);
+    policy.dispose();
+  });
+
   it('survives a failing flush and tries again with the next write', async () => {
     const flush = vi.fn(() => Promise.reject(new Error('no')));
     const policy = new DurabilityPolicy(flush, times);

@@ -28,8 +28,7 @@ export function createMachine(disk: V86Disk | V86Image, firmware?: MachineFirmwa
     vga_memory_size: 2 * 2 ** 20,
     disable_speaker: true,
     autostart: false,
-    // What v86 takes here is wider than its types say: see `src/v86/v86-types.ts`.
-    hda: disk as V86Image,
+    hda: disk,
     ...(firmware ? { bios: { buffer: firmware.bios }, vga_bios: { buffer: firmware.vgaBios } } : {}),
   });
 }

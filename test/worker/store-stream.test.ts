@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createImage } from '../../src/image/create.js';
+import { storeFile } from '../../src/opfs.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import type { WorkerClient } from '../../src/worker/client.js';
 import { storeStream } from '../../src/worker/store-stream.js';
@@ -106,6 +107,16 @@ describe('storing a file', () => {
     const target = { ...TARGET, name: 'open.qcow2' };
     const stored = storeStream(client, target, { stream: streamOf(patternBytes(10)), total: 10 }, NO_IMAGE);
     await expect(stored).rejects.toMatchObject({ code: 'IN_USE' });
+  });
+});
+
+describe('storing the body of a response', () => {
+  it('is refused where the response has none', async () => {
+    const stored = storeFile({ name: 'base.qcow2' }, new Response(null, { status: 204 }).body);
+    await expect(stored).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: 'the source of "base.qcow2" is null: the response has no body',
+    });
   });
 });
 
