@@ -47,4 +47,5 @@ export { amendImage, type AmendOptions } from './operations/amend.js';
 export { changeBackingFile, type NewBackingFile } from './operations/change-backing.js';
 export { makeEmpty } from './operations/make-empty.js';
 export { resizeImage, type ResizeOptions } from './operations/resize.js';
+export { runJob, type RunOptions } from './operations/run-job.js';
 export { runToEnd, type Steps } from './util/steps.js';

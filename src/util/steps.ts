@@ -35,9 +35,12 @@ export function stepsOf(step: () => Progress | null, giveUp: () => void = () => 
   };
 }
 
-/** Makes all the steps that are left. */
-export function runToEnd(steps: Steps): void {
-  while (steps.next().done !== true);
+/** Makes all the steps that are left; what the job results in. */
+export function runToEnd<T>(steps: Iterator<Progress, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
 }
 
 /** A job of one step. */
