@@ -79,7 +79,7 @@ function preallocateNew(storage: GuardedStorage, data: GuardedStorage, options: 
   const loader = new TablesLoader({ storage, data, kernels: wasmKernels, onCorruption: undefined });
   const tables = asChangeable(loader.load(readHeader(storage), { writable: true, options: {} }));
   runToEnd(preallocate({ changeableTables: () => tables }, { from: 0, to: size, mode, backingSize: 0 }));
-  tables.writable.order.shutDown();
+  tables.writable.order.makeClean();
 }
 
 /** The refcounts count their own blocks and table, so the layout is grown until it covers itself. */

@@ -165,7 +165,7 @@ export class Lifecycle {
   }
 
   #writeAll(): void {
-    this.#tables.writable?.order.shutDown();
+    this.#tables.writable?.order.makeClean();
   }
 
   #load(request: { readonly writable: boolean; readonly options: RuntimeOptions }): void {

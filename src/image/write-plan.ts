@@ -65,7 +65,7 @@ function reuse(mapping: Mapping, from: GuestOffset, to: GuestOffset, host: HostO
     count: Math.ceil(to / clusterSize) - cluster,
     host: host - (from - cluster * clusterSize),
     start: alignDown(from, subclusterSize),
-    end: Math.min(mapping.fillLimit, alignUp(to, subclusterSize)),
+    end: fillEnd(mapping, to),
   };
 }
 
@@ -76,7 +76,7 @@ function allocation(mapping: Mapping, from: GuestOffset, to: GuestOffset): FillS
   const head = mapping.storedPart(cluster * clusterSize);
   const tail = mapping.storedPart(last * clusterSize);
   const start = alignDown(from, subclusterSize);
-  const end = Math.min(mapping.fillLimit, alignUp(to, subclusterSize));
+  const end = fillEnd(mapping, to);
   return {
     kind: 'allocate',
     cluster,
@@ -85,6 +85,11 @@ function allocation(mapping: Mapping, from: GuestOffset, to: GuestOffset): FillS
     start: head ? Math.min(start, cluster * clusterSize + head.from) : start,
     end: tail ? Math.max(end, Math.min(mapping.fillLimit, last * clusterSize + tail.to)) : end,
   };
+}
+
+/** Where a fill that must reach `to` ends. What is written itself may lie past the limit: a disk that grows is zeroed there. */
+function fillEnd(mapping: Mapping, to: GuestOffset): GuestOffset {
+  return Math.max(to, Math.min(mapping.fillLimit, alignUp(to, mapping.subclusterSize)));
 }
 
 /** Neighbours are allocated together, so that they come to lie together. */

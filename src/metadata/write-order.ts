@@ -82,7 +82,7 @@ export class WriteOrder {
   }
 
   /** A flush after which the file is clean: refcounts written, dirty bit cleared last. */
-  shutDown(): void {
+  makeClean(): void {
     const { storage, header, refcounts } = this.#parts;
     this.flush();
     refcounts.write();

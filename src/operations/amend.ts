@@ -95,7 +95,7 @@ function isLazy({ header }: Qcow2Image): boolean {
 function changeLazyRefcounts(image: Qcow2Image, lazy: boolean): void {
   const { header, writable } = image.changeableTables();
   // Without the option nobody clears the dirty bit, so it goes first.
-  writable.order.shutDown();
+  writable.order.makeClean();
   const others = header.value.compatible & ~COMPATIBLE_LAZY_REFCOUNTS;
   header.rewrite({ ...header.value, compatible: lazy ? others | COMPATIBLE_LAZY_REFCOUNTS : others });
 }

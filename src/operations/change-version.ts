@@ -92,7 +92,7 @@ function writeVersion2(image: Qcow2Image): void {
   if (image.lazyRefcounts) image.reopen({ lazyRefcounts: false });
   const { header, writable, geometry } = image.changeableTables();
   // Clears the dirty bit, which version 2 does not have.
-  writable.order.shutDown();
+  writable.order.makeClean();
   const old: Header = header.value;
   header.rewrite({
     ...old,

@@ -9,7 +9,9 @@ import {
   type OpenOptions,
   type Qcow2Image,
 } from '../../src/index.js';
+import { amendImage } from '../../src/operations/amend.js';
 import type { Storage } from '../../src/storage/storage.js';
+import { runToEnd } from '../../src/util/steps.js';
 import { inTemporaryDirectory, qemuImg } from '../interop/qemu.js';
 import { BACKING_NAME, DATA_NAME } from './crash-judges.js';
 
@@ -25,6 +27,8 @@ export interface ImageShape {
   readonly snapshot?: boolean;
   /** Some clusters are compressed. */
   readonly compressed?: boolean;
+  /** Refcount table and blocks have moved away from the start of the file, and guest data has come there. */
+  readonly moved?: boolean;
 }
 
 /** Bytes that are neither zero nor a pattern of the guest. */
@@ -65,6 +69,17 @@ function compressSome(image: Qcow2Image, salt: number): void {
   }
 }
 
+/** The first free place, which is looked for when the image is opened, is the one that they leave. */
+function moveRefcounts(shape: ImageShape, files: readonly Storage[]): void {
+  const image = openShape(shape, files);
+  runToEnd(amendImage(image, { refcountBits: 64 }));
+  image.close();
+  const again = openShape(shape, files);
+  for (let index = 0; index < 12; index++)
+    again.write(index * 40_000 + 16_000, new Uint8Array(6000).fill(0x60 + index));
+  again.close();
+}
+
 /** The files of an image of `shape`, filled and closed cleanly. */
 export async function prepareImage(shape: ImageShape): Promise<readonly Uint8Array[]> {
   const files = [new MemoryStorage(), new MemoryStorage()].slice(0, shape.dataFile ? 2 : 1);
@@ -75,6 +90,7 @@ export async function prepareImage(shape: ImageShape): Promise<readonly Uint8Arr
     image.close();
   };
   fillAgain(files, 0);
+  if (shape.moved) moveRefcounts(shape, files);
   if (!shape.snapshot) return files.map((file) => file.toBytes());
   const withSnapshot = await inTemporaryDirectory((path) => {
     const file = path('image.qcow2');

@@ -107,6 +107,14 @@ const EMPTYING: readonly OperationScenario[] = [
     mixed: true,
   },
   {
+    title: 'emptying the fast way where guest data lies at the start of the file',
+    create: small,
+    backing: true,
+    moved: true,
+    operation: empty,
+    mixed: true,
+  },
+  {
     title: 'emptying with extended L2 entries',
     create: extended,
     backing: true,

@@ -174,7 +174,8 @@ function judge(scenario: GuestScenario, { history }: Recorded, state: FilesState
 function goOn(image: Qcow2Image, disk: Uint8Array, compress: boolean): void {
   const { clusterSize, size } = image;
   const cluster = new Uint8Array(clusterSize).fill(0x55);
-  for (let at = 0; compress && at + clusterSize <= size; at += 8 * clusterSize) {
+  const compressedEnd = compress ? size - clusterSize : 0;
+  for (let at = 0; at < compressedEnd; at += 8 * clusterSize) {
     image.writeCompressed(at, cluster);
     disk.set(cluster, at);
   }

@@ -71,7 +71,8 @@ export function checkImage(
   if (!open && repair !== 'none' && target.readOnly) {
     throw new Qcow2Error('READ_ONLY', 'the storage is read-only; it can be checked, not repaired');
   }
-  if (open && !target.readOnly) target.flush();
+  // With lazy refcounts a flush leaves them in memory.
+  if (open && !target.readOnly) target.changeableTables().writable.order.makeClean();
   return new CheckJob(open ? target.storage : new GuardedStorage(target), repair);
 }
 

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { createImage, isQcow2Error, MemoryStorage, NotResident, openImage, settle } from '../../../src/index.js';
+import {
+  createImage,
+  isQcow2Error,
+  MemoryStorage,
+  NotResident,
+  openImage,
+  runToEnd,
+  settle,
+} from '../../../src/index.js';
 import { checkImage, checkVerdict, type CheckResult, type Repair } from '../../../src/operations/check/check-image.js';
 import { ReadOnlyStorage } from '../../../src/storage/read-only.js';
 import type { Storage } from '../../../src/storage/storage.js';
@@ -214,5 +222,18 @@ describe('a repair', () => {
     image.read(256 * 1024 - CLUSTER, bytes);
     expect(Buffer.compare(bytes, Buffer.alloc(CLUSTER))).toBe(0);
     image.close();
+  });
+});
+
+describe('a check of an open image', () => {
+  it('with lazy refcounts finds nothing wrong, although they were not written yet', () => {
+    const storage = new MemoryStorage();
+    createImage(storage, { size: 1 << 20, lazyRefcounts: true });
+    const image = openImage(storage);
+    image.write(70_000, new Uint8Array(200_000).fill(5));
+    expect(runToEnd(checkImage(image))).toMatchObject({ corruptions: 0, leaks: 0 });
+    image.write(500_000, new Uint8Array(10).fill(6));
+    image.close();
+    expect(runToEnd(checkImage(storage))).toMatchObject({ corruptions: 0, leaks: 0 });
   });
 });
