@@ -10,21 +10,37 @@ import { hex } from '../util/integers.js';
 
 const CACHE_BYTES = 4 * 1024 * 1024;
 
+export interface CompressedClustersOptions {
+  readonly storage: Storage;
+  readonly clusterSize: number;
+  readonly codec: ClusterCodec;
+  /** A number that changes when host clusters may have been put to another use. */
+  readonly generation: () => number;
+}
+
 export class CompressedClusters {
   readonly #storage: Storage;
   readonly #clusterSize: number;
   readonly #codec: ClusterCodec;
+  readonly #generation: () => number;
+  /** The generation that the kept clusters are of. */
+  #keptIn: number;
   /** In the order of last use. */
   readonly #kept = new Map<HostOffset, Uint8Array>();
 
-  constructor(storage: Storage, clusterSize: number, codec: ClusterCodec) {
-    this.#storage = storage;
-    this.#clusterSize = clusterSize;
-    this.#codec = codec;
+  constructor(options: CompressedClustersOptions) {
+    this.#storage = options.storage;
+    this.#clusterSize = options.clusterSize;
+    this.#codec = options.codec;
+    this.#generation = options.generation;
+    this.#keptIn = options.generation();
   }
 
   /** The content of the cluster at `guest`, to be read only. Throws `BAD_IMAGE` for a damaged stream. */
   cluster(descriptor: CompressedDescriptor, guest: GuestOffset): Uint8Array {
+    const generation = this.#generation();
+    if (generation !== this.#keptIn) this.#kept.clear();
+    this.#keptIn = generation;
     const known = this.#kept.get(descriptor.host);
     if (known !== undefined) {
       this.#kept.delete(descriptor.host);
@@ -37,11 +53,6 @@ export class CompressedClusters {
     this.#codec.decompress(source, content, `the compressed cluster of guest offset ${hex(guest)}`);
     this.#kept.set(descriptor.host, content);
     return content;
-  }
-
-  /** The host clusters of compressed data may be put to another use now. */
-  forgetAll(): void {
-    this.#kept.clear();
   }
 
   #takeBuffer(): Uint8Array<ArrayBuffer> {

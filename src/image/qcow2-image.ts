@@ -310,26 +310,29 @@ export class Qcow2Image implements Disk {
       clusterSize: geometry.clusterSize,
       subclusterSize: geometry.subclusterSize,
       rawData: isDataFileRaw(header.value) ? this.#data : null,
-      hasBacking: this.#backing !== null,
+      hasBacking: this.#backing !== null || header.value.backingFile !== null,
       l2,
     };
   }
 
   #afterChange(): void {
     const { allocator, order } = this.#tables.writable!;
-    if (allocator.waiting === 0) return;
-    this.#view.compressed.forgetAll();
     if (allocator.waiting > MOST_WAITING_RANGES) order.flush();
   }
 
   #viewTables(): TableView {
-    const { header, geometry, l2 } = this.#tables;
+    const { header, geometry, l2, writable } = this.#tables;
     const { clusterSize, subclusterSize } = geometry;
     const backing = this.#backing;
     const storage = this.#storage;
     const data = this.#data;
     const codec = codecFor(header.value.compressionType);
-    const compressed = new CompressedClusters(storage, clusterSize, codec);
+    const compressed = new CompressedClusters({
+      storage,
+      clusterSize,
+      codec,
+      generation: () => writable?.allocator.generation ?? 0,
+    });
     return {
       codec,
       compressed,

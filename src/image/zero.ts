@@ -9,6 +9,7 @@
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import type { L2Tables } from '../metadata/l2-tables.js';
+import type { MappedRun } from '../metadata/mapped-run.js';
 import type { Storage } from '../storage/storage.js';
 import { alignDown, alignUp } from '../util/integers.js';
 
@@ -17,6 +18,7 @@ export interface ZeroTarget {
   readonly version: 2 | 3;
   readonly clusterSize: number;
   readonly subclusterSize: number;
+  /** The image names a backing file, whether it is open or not, or has been given a backing disk. */
   readonly hasBacking: boolean;
   readonly l2: L2Tables;
   /** The external data file, where it is to be raw. */
@@ -41,11 +43,11 @@ export function zeroRange(
   const { subclusterSize, disk } = target;
   let start = alignDown(offset, subclusterSize);
   let stop = Math.min(disk.size, alignUp(end, subclusterSize));
-  if (start < offset && !readsAsZeroes(disk, start, offset)) {
+  if (start < offset && !readsAsZeroes(target, start, offset)) {
     start = Math.min(end, alignUp(offset, subclusterSize));
     writeRealZeroes(target, offset, start);
   }
-  if (stop > end && stop > start && !readsAsZeroes(disk, end, stop)) {
+  if (stop > end && stop > start && !readsAsZeroes(target, end, stop)) {
     stop = Math.max(start, alignDown(end, subclusterSize));
     writeRealZeroes(target, stop, end);
   }
@@ -60,8 +62,7 @@ function zeroUnits(target: ZeroTarget, start: GuestOffset, stop: GuestOffset, un
   for (let at = start; at < stop;) {
     const run = target.l2.runAt(at, stop - at);
     const already = run.kind === 'zero' || (run.kind === 'zero-allocated' && !unmap);
-    const empty = run.kind === 'unallocated' && !target.hasBacking;
-    if (already || empty) {
+    if (already) {
       at += run.length;
       continue;
     }
@@ -102,9 +103,11 @@ function makeEdgesResident(target: ZeroTarget, start: GuestOffset, end: GuestOff
   }
 }
 
-function readsAsZeroes(disk: Disk, start: GuestOffset, end: GuestOffset): boolean {
-  for (const extent of disk.extents(start, end - start)) {
-    if (extent.kind !== 'zero' && extent.kind !== 'unallocated') return false;
+/** Whatever backing disk the image is opened over next time. */
+function readsAsZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffset): boolean {
+  for (const extent of target.disk.extents(start, end - start)) {
+    const empty = extent.kind === 'unallocated' && !target.hasBacking;
+    if (extent.kind !== 'zero' && !empty) return false;
   }
   return true;
 }
@@ -115,8 +118,7 @@ function writeRealZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffse
   const step = alignUp(ZERO_CHUNK, clusterSize);
   for (let at = start; at < end;) {
     const stop = Math.min(end, alignDown(at, clusterSize) + step);
-    // What is nowhere stored needs no cluster to be zero.
-    if (target.hasBacking || !readsAsZeroes(disk, at, stop)) disk.write(at, new Uint8Array(stop - at));
+    disk.write(at, new Uint8Array(stop - at));
     at = stop;
   }
 }
@@ -142,15 +144,16 @@ export function discardRange(target: ZeroTarget, offset: GuestOffset, length: nu
     // A run that ends inside a cluster leaves the rest of it to be looked at with it.
     const whole = Math.floor(run.length / clusterSize);
     const count = at + run.length === disk.size ? Math.ceil(run.length / clusterSize) : whole;
-    if (count > 0) discardClusters(target, run.kind, cluster, count);
+    if (count > 0) discardClusters(target, run, cluster, count);
     else target.l2.linkZero(cluster, 1, { keep: false });
     cluster += Math.max(1, count);
   }
 }
 
-function discardClusters(target: ZeroTarget, kind: string, cluster: number, count: number): void {
-  if (kind === 'zero') return;
-  if (kind === 'unallocated' && !target.hasBacking) return;
+function discardClusters(target: ZeroTarget, run: MappedRun, cluster: number, count: number): void {
+  if (run.kind === 'zero') return;
+  const nothing = run.kind === 'unallocated' && run.reserved === null;
+  if (nothing && !target.hasBacking) return;
   if (target.version === 3) target.l2.linkZero(cluster, count, { keep: false });
-  else if (kind !== 'unallocated') target.l2.unlink(cluster, count);
+  else if (!nothing) target.l2.unlink(cluster, count);
 }

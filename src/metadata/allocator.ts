@@ -43,6 +43,7 @@ export class Allocator {
   readonly #options: AllocatorOptions;
   /** No cluster below it is free, as far as is known. */
   #firstFree = 0;
+  #generation = 0;
   /** Where the next compressed data may go, in a cluster that holds some already; null for none. */
   #packAt: HostOffset | null = null;
   /** Ranges of clusters that nothing names any more, in the order they were freed. */
@@ -50,6 +51,11 @@ export class Allocator {
 
   constructor(options: AllocatorOptions) {
     this.#options = options;
+  }
+
+  /** Changes when clusters have become free: what was known of the content of any place in the file is not known any more. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** Ranges of clusters that wait to be freed. */
@@ -131,6 +137,7 @@ export class Allocator {
   applyFrees(): void {
     const { refcounts, passedDown } = this.#options;
     // Taken over first: whatever happens, no range may be lowered twice.
+    if (this.#waiting.length > 0) this.#generation++;
     for (const range of this.#waiting.splice(0)) {
       this.#lower(range);
       this.#firstFree = Math.min(this.#firstFree, range.first);
