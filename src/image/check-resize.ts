@@ -4,7 +4,9 @@
  * - Version 2 does not record the size of a snapshot's disk, so a disk with snapshots can't be resized there, as in QEMU.
  * - Valid bitmaps would have to be resized along, which is not done here yet: refused, so that they stay whole. (QEMU 2.10
  *   refuses that as well; 7.2 resizes them.)
+ * - What a longer backing file holds behind the old end must not show, so a disk grows only with its backing disk open.
  */
+import type { Disk } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import { AUTOCLEAR_BITMAPS } from '../format/features.js';
 import { l1EntriesFor } from '../format/geometry.js';
@@ -13,7 +15,11 @@ import { MAX_L1_BYTES, SECTOR_BYTES } from '../format/limits.js';
 import type { ChangeTarget } from '../metadata/changeable-tables.js';
 
 /** Throws unless the disk can have `size` bytes, the image being of `version` then. */
-export function checkResize(target: ChangeTarget, size: number, version: 2 | 3): void {
+export function checkResize(
+  target: ChangeTarget & { readonly backing: Disk | null },
+  size: number,
+  version: 2 | 3,
+): void {
   const { header: state, geometry } = target.changeableTables();
   const header = state.value;
   if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR_BYTES !== 0) {
@@ -27,6 +33,13 @@ export function checkResize(target: ChangeTarget, size: number, version: 2 | 3):
   if (version === 2 && header.snapshotCount > 0) {
     const why = 'version 2 does not record the size of their disks';
     throw new Qcow2Error('UNSUPPORTED', `the image has ${header.snapshotCount} snapshots and can't be resized: ${why}`);
+  }
+  if (size > header.size && header.backingFile !== null && target.backing === null) {
+    const name = JSON.stringify(header.backingFile.name);
+    throw new Qcow2Error(
+      'BACKING',
+      `without its backing file ${name}, which may reach past its end, the disk can't grow`,
+    );
   }
   if ((header.autoclear & AUTOCLEAR_BITMAPS) !== 0n && findExtension(header.extensions, EXTENSION_BITMAPS)) {
     throw new Qcow2Error('UNSUPPORTED', "the image has bitmaps and can't be resized: they would have to be, too");

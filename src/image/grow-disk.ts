@@ -8,7 +8,6 @@
  * new one and zeroes there. What has been prepared behind an end that did not move is dropped by the next resize.
  */
 import type { Disk, GuestOffset } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
 import { hasDataFile, isDataFileRaw } from '../format/header.js';
 import type { ChangeableTables, ChangeTarget } from '../metadata/changeable-tables.js';
 import { alignUp } from '../util/integers.js';
@@ -30,13 +29,6 @@ const WRITE_BYTES = 256 * 1024;
 export function growDisk(target: GrowTarget, size: number, preallocation: Preallocation = 'off'): Steps {
   const header = target.changeableTables().header.value;
   const old = header.size;
-  if (header.backingFile !== null && target.backing === null) {
-    const name = JSON.stringify(header.backingFile.name);
-    throw new Qcow2Error(
-      'BACKING',
-      `the disk can't grow without its backing file ${name}, which may show past the old end`,
-    );
-  }
   const backingSize = target.backing?.size ?? 0;
   // A raw data file answers for clusters that have no entry, too; QEMU gives every one of them its entry.
   const mode = preallocation === 'off' && isDataFileRaw(header) ? 'metadata' : preallocation;

@@ -12,7 +12,7 @@
  * - A long job must ask for the tables anew at each of its steps.
  */
 import { Qcow2Error } from '../errors.js';
-import type { Header } from '../format/header.js';
+import { hasDataFile, type Header } from '../format/header.js';
 import { chooseCacheSizes } from '../metadata/cache-sizes.js';
 import { readHeader } from '../metadata/header-state.js';
 import type { ImageTables } from '../metadata/image-tables.js';
@@ -90,14 +90,12 @@ export class Lifecycle {
     this.#tables.corruption.checkUsable();
   }
 
-  /** Throws `BAD_ARGUMENT`, `READ_ONLY` for a storage that can't be written, and as `openImage` does. */
+  /** Throws `BAD_ARGUMENT`, `READ_ONLY` for a storage or data file that can't be written, and as `openImage` does. */
   reopen(changes: ReopenOptions): void {
     this.checkUsable();
     const { readOnly = this.#tables.writable === null, ...runtime } = changes;
     const options = runtimeOptions(joinOptions(this.#options, runtime));
-    if (!readOnly && this.#parts.storage.readOnly) {
-      throw new Qcow2Error('READ_ONLY', 'the storage is read-only; the image can not be reopened for writing');
-    }
+    if (!readOnly) checkWritable(this.#parts);
     this.#writeAll();
     this.#load({ writable: !readOnly, options });
   }
@@ -186,10 +184,28 @@ export class Lifecycle {
   }
 }
 
+function checkWritable({ storage, data }: LifecycleParts): void {
+  const name = storage.readOnly ? 'storage' : 'external data file';
+  if (!storage.readOnly && !data.readOnly) return;
+  throw new Qcow2Error('READ_ONLY', `the ${name} is read-only; the image can not be reopened for writing`);
+}
+
 /** The files that the header names are open, and were allowed by the opener; others were not. */
 function checkSameFiles(old: Header, now: Header): void {
-  if (old.backingFile?.name === now.backingFile?.name && old.backingFile?.format === now.backingFile?.format) return;
-  const describe = (header: Header) => (header.backingFile ? JSON.stringify(header.backingFile.name) : 'none');
-  const names = `${describe(now)} instead of ${describe(old)}`;
-  throw new Qcow2Error('BACKING', `the backing file is ${names} now; close the image and open it again`);
+  const check = (what: string, before: string, after: string) => {
+    if (before === after) return;
+    throw new Qcow2Error(
+      'BACKING',
+      `the ${what} is ${after} instead of ${before} now; close the image and open it again`,
+    );
+  };
+  const quoted = (name: string | null | undefined) => (name == null ? 'none' : JSON.stringify(name));
+  check('external data file', describeDataFile(old), describeDataFile(now));
+  check('backing file', quoted(old.backingFile?.name), quoted(now.backingFile?.name));
+  check('format of the backing file', quoted(old.backingFile?.format), quoted(now.backingFile?.format));
+}
+
+function describeDataFile(header: Header): string {
+  if (!hasDataFile(header)) return 'none';
+  return header.dataFileName === null ? 'one without a name' : JSON.stringify(header.dataFileName);
 }

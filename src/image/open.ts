@@ -51,6 +51,7 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
     const name = JSON.stringify(header.backingFile.name);
     throw new Qcow2Error('BACKING', `the image names the backing file ${name}, and none was given`);
   }
+  if (options.dataFile === storage) throw dataFileInUse(header);
   const data = dataStorage(header, guarded, options.dataFile, writable);
   const { kernels = wasmKernels, onCorruption, backing = null } = options;
   const loader = new TablesLoader({ storage: guarded, data, kernels, onCorruption });
@@ -116,16 +117,21 @@ interface ChainState {
   readonly opener: BackingOpener | undefined;
   readonly kernels: KernelsFactory | undefined;
   readonly depth: number;
+  /** Everything open from the image itself down to here, data files included. */
   readonly seen: readonly Storage[];
 }
 
 /** Opens one image of the chain, with its data file and what lies below it. */
 async function openLink(storage: Storage, options: OpenOptions, state: ChainState): Promise<Qcow2Image> {
   const header = await settle(() => readHeader(storage));
-  const dataFile = options.dataFile ?? (await openDataFile(header, !(options.readOnly ?? false), state));
+  const writable = !(options.readOnly ?? false);
+  const opened = options.dataFile === undefined ? await openDataFile(header, writable, state) : undefined;
+  const dataFile = options.dataFile ?? (opened && !writable ? new ReadOnlyStorage(opened) : opened);
+  const used = options.dataFile ?? opened;
+  const seen = used === undefined ? state.seen : [...state.seen, used];
   let backing = options.backing;
   try {
-    if (backing === undefined) backing = await openBacking(header, { ...state, depth: state.depth + 1 });
+    if (backing === undefined) backing = await openBacking(header, { ...state, depth: state.depth + 1, seen });
     const files = dataFile === undefined ? { backing } : { backing, dataFile };
     return await settle(() => openImage(storage, { ...options, ...files }));
   } catch (error) {
@@ -139,7 +145,14 @@ async function openDataFile(header: Header, writable: boolean, state: ChainState
   if (!hasDataFile(header) || header.dataFileName === null) return undefined;
   const reference = { name: header.dataFileName, format: 'raw', depth: state.depth, role: 'data', writable } as const;
   const storage = await callOpener(state, reference);
-  return writable ? storage : new ReadOnlyStorage(storage);
+  if (state.seen.includes(storage)) throw dataFileInUse(header);
+  return storage;
+}
+
+/** Guest data would be written over the metadata of the image, or over what lies above it in the chain. */
+function dataFileInUse({ dataFileName }: Header): Qcow2Error {
+  const name = dataFileName === null ? '' : ` ${JSON.stringify(dataFileName)}`;
+  return new Qcow2Error('BACKING', `the external data file${name} is the image itself, or another file of its chain`);
 }
 
 async function openBacking(header: Header, state: ChainState): Promise<Disk | null> {

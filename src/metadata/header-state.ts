@@ -1,10 +1,30 @@
 /**
  * The header of an open image: the record as it stands in the file, and the few fields that are rewritten in place. Each
  * method writes one group of fields that lies within one sector; the caller sees to the barriers around it.
+ *
+ * Autoclear bits vouch for what only software that knows them keeps up to date (spec, "autoclear_features"):
+ *
+ *   before a change of any kind        those unknown to us are cleared, stably: `beforeChange`
+ *   before one that the guest can see  those of what we know and do not keep up to date, too: `beforeGuestChange`
+ *
+ * Writing the header here is such a change and sees to it itself. A job that begins with something else calls one of the two.
  */
 import { Qcow2Error } from '../errors.js';
-import { COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from '../format/features.js';
-import { HEADER_AT, HEADER_PROBE_BYTES, decodeHeader, probeClusterSize, type Header } from '../format/header.js';
+import {
+  AUTOCLEAR_RAW_DATA_FILE,
+  COMPATIBLE_LAZY_REFCOUNTS,
+  INCOMPATIBLE_CORRUPT,
+  INCOMPATIBLE_DIRTY,
+  KNOWN_AUTOCLEAR,
+} from '../format/features.js';
+import {
+  HEADER_AT,
+  HEADER_PROBE_BYTES,
+  decodeHeader,
+  hasDataFile,
+  probeClusterSize,
+  type Header,
+} from '../format/header.js';
 import { SNAPSHOT_FIXED_BYTES } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
@@ -75,9 +95,19 @@ export class HeaderState {
     this.#setIncompatible(INCOMPATIBLE_CORRUPT, true);
   }
 
-  setAutoclear(autoclear: bigint): void {
-    this.#writeFlags(HEADER_AT.autoclear, autoclear);
-    this.#header = { ...this.#header, autoclear };
+  /** The autoclear bits that outlive a change the guest can see; what the others vouch for, bitmaps included, does not. */
+  get autoclearAfterGuestChange(): bigint {
+    return hasDataFile(this.#header) ? this.#header.autoclear & AUTOCLEAR_RAW_DATA_FILE : 0n;
+  }
+
+  /** To be called before the first change of anything in the file. Stable when it returns. */
+  beforeChange(): void {
+    this.#keepAutoclear(this.#header.autoclear & KNOWN_AUTOCLEAR);
+  }
+
+  /** To be called before the first change of anything the guest can see. Stable when it returns. */
+  beforeGuestChange(): void {
+    this.#keepAutoclear(this.autoclearAfterGuestChange);
   }
 
   setRefcountTable(refcountTableOffset: number, refcountTableClusters: number): void {
@@ -85,7 +115,7 @@ export class HeaderState {
     const view = viewOf(bytes);
     setUint64(view, 0, refcountTableOffset);
     view.setUint32(8, refcountTableClusters);
-    this.#storage.write(HEADER_AT.refcountTableOffset, bytes);
+    this.#writeFields(HEADER_AT.refcountTableOffset, bytes);
     this.#header = { ...this.#header, refcountTableOffset, refcountTableClusters };
   }
 
@@ -97,25 +127,41 @@ export class HeaderState {
     view.setUint32(8, this.#header.cryptMethod);
     view.setUint32(HEADER_AT.l1Entries - HEADER_AT.size, l1Entries);
     setUint64(view, HEADER_AT.l1Offset - HEADER_AT.size, l1Offset);
-    this.#storage.write(HEADER_AT.size, bytes);
+    this.#writeFields(HEADER_AT.size, bytes);
     this.#header = { ...this.#header, size, l1Offset, l1Entries };
   }
 
-  /** Writes the whole header anew, with its extensions and names; stable when it returns (`header-rewrite.ts`). */
+  /**
+   * Writes the whole header anew, with its extensions and names; stable when it returns (`header-rewrite.ts`). Autoclear bits
+   * that are unknown go with the same write.
+   */
   rewrite(next: Header): void {
-    this.#header = rewriteHeader(this.#storage, this.#header, next);
+    const known = { ...next, autoclear: next.autoclear & KNOWN_AUTOCLEAR };
+    this.#header = rewriteHeader(this.#storage, this.#header, known);
   }
 
   #setIncompatible(bit: bigint, on: boolean): void {
     const others = this.#header.incompatible & ~bit;
     const incompatible = on ? others | bit : others;
-    this.#writeFlags(HEADER_AT.incompatible, incompatible);
+    this.#writeFields(HEADER_AT.incompatible, flagBytes(incompatible));
     this.#header = { ...this.#header, incompatible };
   }
 
-  #writeFlags(at: number, flags: bigint): void {
-    const bytes = new Uint8Array(8);
-    viewOf(bytes).setBigUint64(0, flags);
+  #keepAutoclear(autoclear: bigint): void {
+    if (autoclear === this.#header.autoclear) return;
+    this.#storage.write(HEADER_AT.autoclear, flagBytes(autoclear));
+    this.#header = { ...this.#header, autoclear };
+    this.#storage.flush();
+  }
+
+  #writeFields(at: number, bytes: Uint8Array): void {
+    this.beforeChange();
     this.#storage.write(at, bytes);
   }
+}
+
+function flagBytes(flags: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  viewOf(bytes).setBigUint64(0, flags);
+  return bytes;
 }

@@ -3,7 +3,7 @@
  * link new ones, and has it flush.
  */
 import type { HostOffset } from '../disk.js';
-import { AUTOCLEAR_RAW_DATA_FILE, INCOMPATIBLE_EXTENDED_L2 } from '../format/features.js';
+import { INCOMPATIBLE_EXTENDED_L2 } from '../format/features.js';
 import { l1EntriesFor, type Geometry } from '../format/geometry.js';
 import { geometryOfHeader, hasDataFile, type Header } from '../format/header.js';
 import { SCRATCH_BYTES, type Kernels, type KernelsFactory } from '../kernels/kernels.js';
@@ -141,12 +141,7 @@ export class ImageTables {
 
   /** Must be called before the first change of anything the guest can see. */
   beforeGuestChange(): void {
-    const { autoclear } = this.header.value;
-    // What any other autoclear bit vouches for is not kept up to date by us, bitmaps included.
-    const kept = hasDataFile(this.header.value) ? autoclear & AUTOCLEAR_RAW_DATA_FILE : 0n;
-    if (autoclear === kept) return;
-    this.header.setAutoclear(kept);
-    this.storage.flush();
+    this.header.beforeGuestChange();
   }
 
   /** Moves the L1 table to where it has room for a disk of `size` bytes. The size of the disk stays. */

@@ -11,11 +11,10 @@
  */
 import { Qcow2Error } from '../errors.js';
 import {
-  AUTOCLEAR_BITMAPS,
-  AUTOCLEAR_RAW_DATA_FILE,
   INCOMPATIBLE_CORRUPT,
   INCOMPATIBLE_DATA_FILE,
   INCOMPATIBLE_DIRTY,
+  KNOWN_AUTOCLEAR,
   INCOMPATIBLE_EXTENDED_L2,
 } from '../format/features.js';
 import { geometryOf, type Geometry } from '../format/geometry.js';
@@ -29,7 +28,6 @@ const MOST_FILE_CLUSTERS = 2 ** 31 - 1;
 /** Bytes of the header: crypt_method, and nb_snapshots with snapshots_offset behind it. */
 const CRYPT_METHOD_AT = 32;
 const SNAPSHOTS_AT = 60;
-const KNOWN_AUTOCLEAR = AUTOCLEAR_BITMAPS | AUTOCLEAR_RAW_DATA_FILE;
 
 export class ImageUnderCheck {
   readonly storage: Storage;

@@ -2,7 +2,7 @@
  * Amending an image: changing, in one job, options it was created with (QEMU: `qemu-img amend`). What version 3 is needed for
  * comes after the upgrade, what version 2 can't have before the downgrade:
  *
- *   version 3 -> refcount width -> external data file -> lazy refcounts -> backing file -> size -> version 2
+ *   version 3 -> refcount width -> external data file -> lazy refcounts -> size -> backing file -> version 2
  *
  * All that can be refused is refused before anything changes, but for a refcount that does not fit a smaller width: that is
  * found on the way, before its own change begins. Each change is complete or not there when a crash or the caller ends the
@@ -61,10 +61,11 @@ export function amendImage(image: Qcow2Image, options: AmendOptions): Steps {
   if (lazyRefcounts !== undefined && lazyRefcounts !== isLazy(image)) {
     jobs.push(() => singleStep('changing lazy refcounts', () => changeLazyRefcounts(image, lazyRefcounts)));
   }
+  // A disk grows over the backing disk that is open, and that is not the new one.
+  if (size !== undefined && size !== image.size) jobs.push(() => resizeImage(image, { size, shrink: true }));
   if (backing !== undefined) {
     jobs.push(() => singleStep('changing the backing file', () => changeBackingFile(image, backing)));
   }
-  if (size !== undefined && size !== image.size) jobs.push(() => resizeImage(image, { size, shrink: true }));
   if (version < oldVersion) jobs.push(() => downgradeVersion(image));
   return sequence(jobs);
 }

@@ -2,6 +2,8 @@
  * Changing the backing file that an image names, and nothing else (QEMU: `qemu-img rebase -u`). What clusters do not hold
  * themselves is then read from the new one, so it must hold the same there; nobody checks that.
  *
+ * Nobody checks either which parts of the disk it changes, so what bitmaps say of them is not vouched for any more.
+ *
  * An image that is open goes on with the backing disk it was opened with; the new one comes with the next open.
  */
 import { Qcow2Error } from '../errors.js';
@@ -28,6 +30,7 @@ export function changeBackingFile(image: Qcow2Image, backing: NewBackingFile | n
   header.rewrite({
     ...header.value,
     backingFile: backing === null ? null : { name: backing.name, format: backing.format },
+    autoclear: header.autoclearAfterGuestChange,
     extensions: withExtension(header.value.extensions, EXTENSION_BACKING_FORMAT, format),
   });
 }

@@ -78,6 +78,7 @@ export function downgradeVersion(image: Qcow2Image): Steps {
   let switched = false;
   return stepsOf(() => {
     if (switched) return null;
+    image.changeableTables().header.beforeChange();
     // When there is no zero cluster left, the header follows in the same step, before the guest can make one.
     const progress = expansion.step();
     if (progress !== null) return progress;

@@ -3,7 +3,17 @@
  * unknown ones as soon as it opens an image for writing; the format asks for no more than what is done here.)
  */
 import { describe, expect, it } from 'vitest';
-import { createImage, MemoryStorage, openImage, type CreateOptions, type Qcow2Image } from '../../src/index.js';
+import {
+  amendImage,
+  changeBackingFile,
+  createImage,
+  MemoryStorage,
+  openImage,
+  runToEnd,
+  type AmendOptions,
+  type CreateOptions,
+  type Qcow2Image,
+} from '../../src/index.js';
 import { expectSameBytes } from '../support/model-disk.js';
 import { FIELD } from './damaged.js';
 import { RecordingStorage } from '../crash/recording-storage.js';
@@ -72,5 +82,90 @@ describe('unknown autoclear bits', () => {
     const after = new Uint8Array(bytes.length);
     storage.read(0, after);
     expect([bitsOf(after), new DataView(after.buffer).getBigUint64(FIELD.incompatible)]).toEqual([0n, 0n]);
+  });
+});
+
+const BITMAPS = 1n;
+const RAW_DATA_FILE = 2n;
+
+function amended(bits: bigint, options: AmendOptions) {
+  const storage = new RecordingStorage(imageWithBits(bits));
+  const image = openImage(storage);
+  runToEnd(amendImage(image, options));
+  image.close();
+  const bytes = new Uint8Array(storage.size);
+  storage.read(0, bytes);
+  return { events: storage.events, bits: bitsOf(bytes), inMemory: image.header.autoclear };
+}
+
+describe('a change of the header alone', () => {
+  it.each<AmendOptions>([{ lazyRefcounts: true }, { refcountBits: 32 }])(
+    'clears the unknown bits and keeps those of bitmaps: %j',
+    (options) => {
+      const { bits, inMemory } = amended(UNKNOWN | BITMAPS, options);
+      expect([bits, inMemory]).toEqual([BITMAPS, BITMAPS]);
+    },
+  );
+
+  it('clears the bit of bitmaps, too, when it names another backing file', () => {
+    const { bits, inMemory } = amended(UNKNOWN | BITMAPS, { backing: { name: 'base', format: 'raw' } });
+    expect([bits, inMemory]).toEqual([0n, 0n]);
+  });
+
+  it('leaves all bits when it is refused', () => {
+    const storage = new MemoryStorage(imageWithBits(UNKNOWN | BITMAPS));
+    const image = openImage(storage);
+    const tooLong = { name: 'x'.repeat(1023).repeat(4), format: 'raw' } as const;
+    expect(() => changeBackingFile(image, tooLong)).toThrow(expect.objectContaining({ code: 'LIMIT' }));
+    expect(bitsOf(storage.toBytes())).toBe(UNKNOWN | BITMAPS);
+  });
+
+  it('keeps the bit of a raw data file', () => {
+    const storage = new MemoryStorage();
+    const data = new MemoryStorage();
+    createImage(storage, { size: SIZE, dataFile: { name: 'data', storage: data, raw: true } });
+    const bytes = storage.toBytes();
+    new DataView(bytes.buffer).setBigUint64(FIELD.autoclear, UNKNOWN | RAW_DATA_FILE);
+    const changed = new MemoryStorage(bytes);
+    const image = openImage(changed, { dataFile: data });
+    runToEnd(amendImage(image, { lazyRefcounts: true }));
+    changeBackingFile(image, null);
+    image.write(0, Uint8Array.of(1));
+    image.close();
+    expect(bitsOf(changed.toBytes())).toBe(RAW_DATA_FILE);
+  });
+});
+
+describe('a job on the metadata', () => {
+  /** Version 3, with a cluster of zeroes that keeps its place: version 2 needs it written out. */
+  function withZeroCluster(): RecordingStorage {
+    const storage = new MemoryStorage(imageWithBits(0n));
+    const image = openImage(storage);
+    image.write(0, new Uint8Array(4096).fill(1));
+    image.writeZeroes(0, 4096);
+    image.close();
+    const bytes = storage.toBytes();
+    new DataView(bytes.buffer).setBigUint64(FIELD.autoclear, UNKNOWN);
+    return new RecordingStorage(bytes);
+  }
+
+  it.each<[string, AmendOptions, () => RecordingStorage]>([
+    ['the refcount width', { refcountBits: 8 }, () => new RecordingStorage(imageWithBits(UNKNOWN))],
+    ['the version', { version: 2 }, withZeroCluster],
+  ])('that changes %s clears unknown bits, stably, before anything else', (_, options, make) => {
+    const storage = make();
+    runToEnd(amendImage(openImage(storage), options));
+    const [first, second] = storage.events;
+    expect(first).toEqual({ kind: 'write', offset: FIELD.autoclear, bytes: new Uint8Array(8) });
+    expect(second).toEqual({ kind: 'flush' });
+  });
+});
+
+describe('the mark of a corrupt image', () => {
+  it('is set after unknown bits were cleared', () => {
+    const storage = new RecordingStorage(imageWithBits(UNKNOWN | BITMAPS));
+    openImage(storage).tables.header.setCorrupt();
+    const writes = storage.events.flatMap((event) => (event.kind === 'write' ? [event.offset] : []));
+    expect(writes).toEqual([FIELD.autoclear, FIELD.incompatible]);
   });
 });

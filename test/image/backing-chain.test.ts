@@ -9,6 +9,7 @@ import {
   settle,
   type BackingOpener,
   type BackingReference,
+  type CreateOptions,
   type Storage,
 } from '../../src/index.js';
 import { RemoteStorage } from '../storage/remote.js';
@@ -244,5 +245,50 @@ describe('a backing chain', () => {
     const target = new Uint8Array(1);
     await settle(() => image.read(70_000, target));
     expect(target[0]).toBe(8);
+  });
+});
+
+describe('an external data file', () => {
+  function withDataFile(shelf: Shelf, name: string, more: Partial<CreateOptions> = {}): WatchedStorage {
+    const storage = new WatchedStorage();
+    createImage(storage, { size: SIZE, dataFile: { name: 'data', storage: new MemoryStorage() }, ...more });
+    shelf.files.set(name, storage);
+    storage.changes = 0;
+    return storage;
+  }
+
+  it.each([true, false])('that is the image itself is refused, opened read-only: %s', async (readOnly) => {
+    const shelf = new Shelf();
+    const image = withDataFile(shelf, 'image');
+    shelf.files.set('data', image);
+    const before = image.toBytes();
+    const error = backingError(/external data file/, /"data"/, /image itself/);
+    await expect(openChain(image, { readOnly, opener: shelf.opener })).rejects.toEqual(error);
+    expect(() => openImage(image, { readOnly, dataFile: image })).toThrow(error as Error);
+    await expect(openChain(image, { readOnly, dataFile: image })).rejects.toEqual(error);
+    expect(Buffer.compare(image.toBytes(), before)).toBe(0);
+    expect([image.changes, image.closes]).toEqual([0, 0]);
+  });
+
+  it('of a backing file that is an image above it is refused', async () => {
+    const shelf = new Shelf();
+    withDataFile(shelf, 'base');
+    const top = shelf.add('top', { name: 'base', format: 'qcow2' });
+    shelf.files.set('data', top);
+    await expect(openChain(top, { opener: shelf.opener })).rejects.toEqual(
+      backingError(/"base"/, /external data file/),
+    );
+    expect(top.closes).toBe(0);
+  });
+
+  it.each([true, false])('is no backing file at the same time, opened read-only: %s', async (readOnly) => {
+    const shelf = new Shelf();
+    const top = withDataFile(shelf, 'top', { backing: { name: 'data', format: 'raw' } });
+    const data = shelf.addRaw('data', new Uint8Array(SIZE));
+    const error = backingError(/back to itself/, /"data"/);
+    await expect(openChain(top, { readOnly, opener: shelf.opener })).rejects.toEqual(error);
+    expect(data.closes).toBe(1);
+    await expect(openChain(top, { readOnly, dataFile: data, opener: shelf.opener })).rejects.toEqual(error);
+    expect([data.closes, data.changes]).toEqual([1, 0]);
   });
 });

@@ -154,6 +154,17 @@ describe('reopening', () => {
       expect(call).toThrow(withCode('CLOSED'));
     }
   });
+
+  it('for writing is refused when the external data file is read-only, before anything changes', () => {
+    const storage = new MemoryStorage();
+    const data = new MemoryStorage();
+    createImage(storage, { size: SIZE, dataFile: { name: 'data', storage: data } });
+    const image = openImage(storage, { readOnly: true, dataFile: new ReadOnlyStorage(data) });
+    expect(() => image.reopen({ readOnly: false })).toThrow(withCode('READ_ONLY', 'external data file'));
+    expect(image.readOnly).toBe(true);
+    expect(() => image.write(0, Uint8Array.of(1))).toThrow(withCode('READ_ONLY'));
+    expect(byteAt(image, 0)).toBe(0);
+  });
 });
 
 describe('options that are joined', () => {
@@ -252,6 +263,29 @@ describe('an image that was inactivated', () => {
     image.inactivate();
     createImage(storage, named('/etc/passwd'));
     expect(() => image.invalidate()).toThrow(withCode('BACKING', '"/etc/passwd" instead of "base"'));
+  });
+
+  it.each<[string, string | null, string | null, string]>([
+    ['has a data file now', null, 'data', '"data" instead of none'],
+    ['has another data file now', 'data', '/etc/passwd', '"/etc/passwd" instead of "data"'],
+    ['keeps its data itself now', 'data', null, 'none instead of "data"'],
+  ])('is not invalidated, and not damaged, when it %s', (_, before, after, message) => {
+    const make = (name: string | null) => {
+      const storage = new MemoryStorage();
+      const data = new MemoryStorage();
+      createImage(storage, { size: SIZE, ...(name === null ? {} : { dataFile: { name, storage: data } }) });
+      return { storage, files: name === null ? {} : { dataFile: data } };
+    };
+    const { storage, files } = make(before);
+    const image = openImage(storage, files);
+    image.inactivate();
+    const theirs = make(after).storage.toBytes();
+    storage.truncate(0);
+    storage.write(0, theirs);
+    expect(() => image.invalidate()).toThrow(withCode('BACKING', message));
+    expect(() => image.write(0, Uint8Array.of(1))).toThrow(withCode('INACTIVE'));
+    image.close();
+    expectSameBytes(storage.toBytes(), theirs, 'the file');
   });
 
   it('writes nothing when it is invalidated without having been inactive, but what it had to', () => {
