@@ -8,16 +8,16 @@
 import { AUTOCLEAR_BITMAPS } from '../format/features.js';
 import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
 import { viewOf } from '../util/big-endian.js';
-import { alignUp, hex } from '../util/integers.js';
+import { alignUp, divideUp, hex } from '../util/integers.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import type { ReferenceSink } from './reference-sink.js';
 
 const EXTENSION_BYTES = 24;
 const DIRECTORY_ENTRY_BYTES = 24;
-/** As QEMU's limits: bitmaps of an image, bytes of their directory, entries of one table. */
+/** As QEMU's limits: bitmaps of an image, bytes of their directory, bytes of the clusters that one table can name. */
 const MOST_BITMAPS = 65535;
 const MOST_DIRECTORY_BYTES = MOST_BITMAPS * 1024;
-const MOST_TABLE_ENTRIES = 0x8000000;
+const MOST_BITMAP_BYTES = 0x2000_0000;
 /** Table entries read in one step. */
 const ENTRIES_A_STEP = 1 << 16;
 const HIGH_RESERVED = 0xff00_0000;
@@ -47,16 +47,22 @@ export class BitmapScan {
     }
     const table = this.#tables[this.#table];
     if (table === undefined) return false;
-    const count = Math.min(ENTRIES_A_STEP, table.entries - this.#entry);
+    const inFile = this.#entriesInFile(table);
+    const count = Math.min(ENTRIES_A_STEP, inFile - this.#entry);
     const bytes = this.#image.read(table.offset + this.#entry * 8, count * 8);
     if (this.#entry === 0) this.#sink.add(table.offset, table.entries * 8, () => 'a bitmap table');
     this.#scanEntries(bytes, table.offset + this.#entry * 8);
     this.#entry += count;
-    if (this.#entry >= table.entries) {
+    if (this.#entry >= inFile) {
       this.#table++;
       this.#entry = 0;
     }
     return true;
+  }
+
+  /** What lies past the end of the file reads as zeroes, and names nothing. */
+  #entriesInFile({ offset, entries }: BitmapTable): number {
+    return Math.min(entries, Math.max(0, divideUp(this.#image.storage.size - offset, 8)));
   }
 
   #readDirectory(): readonly BitmapTable[] {
@@ -112,7 +118,8 @@ function decodeDirectory(directory: Uint8Array, count: number, clusterSize: numb
   while (at + DIRECTORY_ENTRY_BYTES <= directory.length) {
     const offset = view.getUint32(at) * 0x1_0000_0000 + view.getUint32(at + 4);
     const entries = view.getUint32(at + 8);
-    if (offset === 0 || offset % clusterSize !== 0 || entries === 0 || entries > MOST_TABLE_ENTRIES) return null;
+    if (offset === 0 || offset % clusterSize !== 0 || entries === 0) return null;
+    if (entries * clusterSize > MOST_BITMAP_BYTES) return null;
     tables.push({ offset, entries });
     at += alignUp(DIRECTORY_ENTRY_BYTES + view.getUint32(at + 20) + view.getUint16(at + 18), 8);
   }

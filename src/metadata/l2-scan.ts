@@ -9,12 +9,15 @@
  *
  * The one repair made here: a cluster that holds no data (allocated, but reads as zeroes) at an offset that is no
  * cluster's start becomes a plain zero cluster. Nothing is lost, and what it named is not counted.
+ *
+ * A table that is named many times is scanned once, and comes to the numbers that as many scans would. Otherwise an L1
+ * table of 32 MiB whose entries all name one table of 2 MiB would be a million million entries of work.
  */
 import { decodeCompressedDescriptor } from '../format/compressed-descriptor.js';
 import { HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, l2EntryHost } from '../format/l2-entry.js';
 import { viewOf } from '../util/big-endian.js';
 import { hex } from '../util/integers.js';
-import type { Repair } from './check-findings.js';
+import type { Findings, Repair, Tally } from './check-findings.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import type { MetadataPlaces } from './metadata-places.js';
 import type { ReferenceSink } from './reference-sink.js';
@@ -35,8 +38,19 @@ export interface L2ScanParts {
   readonly image: ImageUnderCheck;
   readonly sink: ReferenceSink;
   readonly places: MetadataPlaces;
+  readonly findings: Findings;
   readonly repair: Repair;
   readonly statistics: ClusterStatistics;
+}
+
+/** An L2 table to be scanned. */
+export interface L2ToScan {
+  readonly bytes: Uint8Array;
+  readonly offset: number;
+  /** Named by the active L1 table. Only those count in the statistics. */
+  readonly active: boolean;
+  /** How many entries of the L1 table name it. No more than 1 where something may be repaired. */
+  readonly times: number;
 }
 
 /** One entry as four words; the bitmaps are 0 in a standard table. */
@@ -55,6 +69,10 @@ export class L2Scan {
   readonly #wholeClusters: number;
   /** The cluster that continues the run of the one before it; 0 before the first. */
   #expected = 0;
+  /** Of the table being scanned. */
+  #times = 1;
+  /** References that were too many, although the first of their kind still had room. */
+  #uncounted = 0;
 
   constructor(parts: L2ScanParts) {
     this.#parts = parts;
@@ -62,9 +80,28 @@ export class L2Scan {
     this.#wholeClusters = Math.floor(parts.image.storage.size / parts.image.clusterSize);
   }
 
-  /** Scans the table at `offset` whose bytes are `table`. Only the active one counts in the statistics. */
-  scan(table: Uint8Array, offset: number, active: boolean): void {
+  scan({ bytes, offset, active, times }: L2ToScan): void {
+    const { sink, findings, statistics } = this.#parts;
     this.#expected = 0;
+    this.#times = times;
+    this.#uncounted = 0;
+    const before = [{ ...sink.tally }, { ...statistics }, findings.total] as const;
+    this.#scanEntries(bytes, offset, active);
+    if (times === 1) return;
+    repeat(sink.tally, before[0], times);
+    repeat(statistics, before[1], times);
+    findings.total += (findings.total - before[2]) * (times - 1);
+    if (this.#uncounted === 0) return;
+    sink.corruption('refcount', offset, () => {
+      const { maxRefcount, refcountBits } = this.#parts.image.geometry;
+      const what = `what the L2 table at ${hex(offset)} names, itself named ${times} times, is named more often`;
+      return `${what} than can be counted; refcounts of ${refcountBits} bits stop at ${maxRefcount}`;
+    });
+    sink.tally.corruptions += this.#uncounted - 1;
+    findings.total += this.#uncounted - 1;
+  }
+
+  #scanEntries(table: Uint8Array, offset: number, active: boolean): void {
     const view = viewOf(table);
     const { l2EntryBytes } = this.#parts.image.geometry;
     const mayBePlain = !this.#extended && !this.#parts.image.hasDataFile;
@@ -90,6 +127,7 @@ export class L2Scan {
     const bits = image.geometry.clusterBits;
     const highUnit = 2 ** (32 - bits);
     const lowMask = image.clusterSize - 1;
+    const repeated = this.#times > 1;
     let expected = this.#expected;
     let allocated = 0;
     let fragmented = 0;
@@ -101,6 +139,7 @@ export class L2Scan {
       if ((high & HIGH_FLAGS & ~HIGH_COPIED) !== 0 || (low & lowMask) !== 0) break;
       const cluster = (high & ~HIGH_FLAGS) * highUnit + (low >>> bits);
       if (cluster === 0 || cluster >= this.#wholeClusters) break;
+      if (repeated) this.#countRepeats(cluster);
       if (!sink.counts.increment(cluster)) sink.addCluster(cluster, () => 'a data cluster');
       allocated++;
       if (cluster !== expected && expected !== 0) fragmented++;
@@ -144,7 +183,31 @@ export class L2Scan {
       sink.corruption('l2-entry', entry.at, message);
     }
     if (active) this.#countFragment(host);
-    if (!image.hasDataFile) sink.add(host, image.clusterSize, () => `the cluster of L2 entry ${words(entry)}`);
+    if (!image.hasDataFile) this.#add(host, image.clusterSize, () => `the cluster of L2 entry ${words(entry)}`);
+  }
+
+  #add(host: number, length: number, what: () => string): void {
+    const { sink, image } = this.#parts;
+    const end = host + length;
+    if (this.#times > 1 && end - image.storage.size < image.clusterSize) {
+      const last = Math.floor((end - 1) / image.clusterSize);
+      for (let cluster = Math.floor(host / image.clusterSize); cluster <= last; cluster++) this.#countRepeats(cluster);
+    }
+    sink.add(host, length, what);
+  }
+
+  /**
+   * Counts all references but one, which the caller counts and which has room afterwards. Where there was no room for the
+   * first, the caller finds that, and each of the others is as wrong as that one.
+   */
+  #countRepeats(cluster: number): void {
+    const { counts } = this.#parts.sink;
+    const count = counts.get(cluster);
+    const room = this.#parts.image.geometry.maxRefcount - count;
+    if (room <= 0) return;
+    const more = Math.min(room, this.#times) - 1;
+    if (more > 0) counts.set(cluster, count + more);
+    this.#uncounted += this.#times - 1 - more;
   }
 
   #countFragment(host: number): void {
@@ -178,12 +241,20 @@ export class L2Scan {
     if (image.hasDataFile) return wrong('is of a compressed cluster, and the image has a data file');
     if (entry.zeroBits !== 0 || entry.allocatedBits !== 0) return wrong('is of a compressed cluster with subclusters');
     const { host, length } = decodeCompressedDescriptor(low, high, image.geometry.clusterBits);
-    sink.add(host, length, () => `the compressed cluster of L2 entry ${words(entry)}`);
+    this.#add(host, length, () => `the compressed cluster of L2 entry ${words(entry)}`);
     if (!active) return;
     statistics.allocatedClusters++;
     statistics.compressedClusters++;
     // By nature: they share sectors with their neighbours.
     statistics.fragmentedClusters++;
+  }
+}
+
+/** Makes what was added to `sums` since `before` count `times` times. */
+function repeat<Sums extends Tally | ClusterStatistics>(sums: Sums, before: Readonly<Sums>, times: number): void {
+  for (const name of Object.keys(before) as (keyof Sums)[]) {
+    const added = Number(sums[name]) - Number(before[name]);
+    Object.assign(sums, { [name]: Number(sums[name]) + added * (times - 1) });
   }
 }
 

@@ -14,7 +14,7 @@
  *   that was measured and filled stale; then it is done again. After some rounds it is finished in one go.
  */
 import type { HostOffset } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
+import { isQcow2Error, Qcow2Error } from '../errors.js';
 import { geometryOf, type Geometry } from '../format/geometry.js';
 import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
 import { setRefcountEntry } from '../kernels/refcount-entry.js';
@@ -47,6 +47,8 @@ export class RefcountWidthChange {
   readonly #blocks = new Map<number, HostOffset>();
   #table: { host: HostOffset; readonly clusters: number } | null = null;
   readonly #taken: ClusterRun[] = [];
+  /** Why it can't be done; what was taken is given back before it is thrown. */
+  #refusal: Qcow2Error | null = null;
 
   /** @param bits 1, 2, 4 .. 64. */
   constructor(target: ChangeTarget, bits: number) {
@@ -58,7 +60,8 @@ export class RefcountWidthChange {
 
   /**
    * One step; null when the header names the new structure. The tables in memory are then of the old one and must not be
-   * used any more, see `oldClusters`. Throws `LIMIT` when a count does not fit, with its cluster; nothing has changed then.
+   * used any more, see `oldClusters`. Throws `LIMIT` when a count does not fit, with its cluster, or the new structure does
+   * not: the image still has the old structure then, and what was taken for the new one has been freed.
    */
   step(): Progress | null {
     const tables = this.#target.changeableTables();
@@ -68,7 +71,7 @@ export class RefcountWidthChange {
       this.#startAgain();
     }
     do {
-      this.#advance();
+      this.#advanceOrRefuse();
       if (this.#phase === 'done') return null;
     } while (this.#rounds > PATIENT_ROUNDS);
     const total = 2 * this.#end();
@@ -89,9 +92,25 @@ export class RefcountWidthChange {
   /** Gives the clusters back that were taken for the new structure. It has not been published. */
   giveUp(): void {
     const { allocator, order } = this.#target.changeableTables().writable;
-    for (const { host, count } of this.#taken) allocator.free(host, count * this.#old.clusterSize);
-    this.#taken.length = 0;
+    // One by one: what is freed twice is somebody else's.
+    for (let run = this.#taken.at(-1); run !== undefined; run = this.#taken.at(-1)) {
+      allocator.free(run.host, run.count * this.#old.clusterSize);
+      this.#taken.pop();
+    }
     order.flush();
+  }
+
+  /** After a refusal nothing is done any more but giving up, again if it was cut off. */
+  #advanceOrRefuse(): void {
+    try {
+      if (this.#refusal === null) this.#advance();
+    } catch (error) {
+      if (!isQcow2Error(error) || error.code !== 'LIMIT') throw error;
+      this.#refusal = error;
+    }
+    if (this.#refusal === null) return;
+    this.giveUp();
+    throw this.#refusal;
   }
 
   #advance(): void {
@@ -142,6 +161,7 @@ export class RefcountWidthChange {
 
   /** Places what is missing, and what counting the places themselves takes. Measured again after it. */
   #allocate(): void {
+    this.#tables.header.beforeChange();
     const { allocator } = this.#tables.writable;
     const { clusterSize } = this.#new;
     for (const [index, host] of this.#blocks) {
@@ -162,12 +182,12 @@ export class RefcountWidthChange {
     const entries = Math.max(...this.#blocks.keys()) + 1;
     if (this.#table !== null && (this.#table.clusters * clusterSize) / 8 >= entries) return;
     if (this.#table !== null) {
-      // It has become too small; it is given back with all else if the job is given up.
-      allocator.free(this.#table.host, this.#table.clusters * clusterSize);
-      this.#taken.splice(
-        this.#taken.findIndex(({ host }) => host === this.#table!.host),
-        1,
-      );
+      // It has become too small.
+      const { host, clusters } = this.#table;
+      allocator.free(host, clusters * clusterSize);
+      this.#table = null;
+      const at = this.#taken.findIndex((run) => run.host === host);
+      this.#taken.splice(at, 1);
     }
     // The table itself may need one block more.
     const clusters = divideUp((entries + 1) * 8, clusterSize);

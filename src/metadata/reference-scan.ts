@@ -3,13 +3,15 @@
  * cluster management"): the header, the active L1 table and those of the snapshots with their L2 tables and clusters, the
  * snapshot table, the refcount table and its blocks, the encryption header, the bitmaps.
  *
- * Memory: one L1 table (32 MiB at most), one L2 table, the counts. Nothing is trusted: what is wrong is a finding, and what
- * lies outside the file is not counted. It changes nothing but the entries that `l2-scan.ts` may repair.
+ * Memory: one L1 table (32 MiB at most) and where its L2 tables lie (as much again), one L2 table, the counts. Nothing is
+ * trusted: what is wrong is a finding, and what lies outside the file is neither read nor counted. An L2 table that entries
+ * of one L1 table name again and again is scanned once for all of them. It changes nothing but the entries that
+ * `l2-scan.ts` may repair.
  */
 import { EXTENSION_ENCRYPTION, findExtension } from '../format/header-extensions.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import { viewOf } from '../util/big-endian.js';
-import { hex } from '../util/integers.js';
+import { divideUp, hex } from '../util/integers.js';
 import { BitmapScan } from './bitmap-scan.js';
 import type { CheckPhase, Findings, Repair } from './check-findings.js';
 import type { ImageUnderCheck } from './image-under-check.js';
@@ -26,6 +28,8 @@ const L1_HIGH_RESERVED = 0x7f00_0000;
 const LOW_RESERVED = 0x1ff;
 /** Bytes of L2 tables read in one step, at least one table. */
 const STEP_BYTES = 1024 * 1024;
+/** Entries of an L1 table judged in one step. */
+const STEP_ENTRIES = 1 << 16;
 
 export interface ReferenceScanParts {
   readonly image: ImageUnderCheck;
@@ -54,8 +58,8 @@ export class ReferenceScan implements CheckPhase {
   mustRebuild = false;
   readonly #parts: ReferenceScanParts;
   readonly #l2: L2Scan;
-  readonly #tasks: readonly Task[];
-  #task = 0;
+  /** Those that are left: one that is done keeps no table in memory. */
+  readonly #tasks: Task[];
   #entriesDone = 0;
 
   constructor(parts: ReferenceScanParts) {
@@ -63,7 +67,7 @@ export class ReferenceScan implements CheckPhase {
     this.#parts = parts;
     this.sink = new ReferenceSink(image, counts, findings);
     const places = new MetadataPlaces(image, recorded, snapshots);
-    this.#l2 = new L2Scan({ image, sink: this.sink, places, repair, statistics: this.statistics });
+    this.#l2 = new L2Scan({ image, sink: this.sink, places, findings, repair, statistics: this.statistics });
     const { l1Offset, l1Entries } = image.header;
     const bitmaps = new BitmapScan(image, this.sink);
     this.#tasks = [
@@ -87,9 +91,9 @@ export class ReferenceScan implements CheckPhase {
   }
 
   step(): boolean {
-    const task = this.#tasks[this.#task];
+    const task = this.#tasks[0];
     if (task === undefined) return false;
-    if (!task()) this.#task++;
+    if (!task()) this.#tasks.shift();
     return true;
   }
 
@@ -117,31 +121,50 @@ export class ReferenceScan implements CheckPhase {
     };
   }
 
-  /** First the table itself, then some of its L2 tables a time. */
+  /** First the table itself and its entries, then the L2 tables that they name, some a time. */
   #l1Task(place: L1Place): Task {
     let l1: DataView | null = null;
     let index = 0;
+    const hosts: number[] = [];
+    let tables: Float64Array | null = null;
+    let next = 0;
     return () => {
-      if (l1 === null) {
-        l1 = viewOf(this.#parts.image.read(place.offset, place.entries * 8));
-        this.sink.add(place.offset, place.entries * 8, () => place.name);
+      l1 ??= this.#readL1Table(place);
+      if (index * 8 < l1.byteLength) {
+        const end = Math.min(l1.byteLength / 8, index + STEP_ENTRIES);
+        for (; index < end; index++) {
+          if (l1.getUint32(index * 8) === 0 && l1.getUint32(index * 8 + 4) === 0) this.#entriesDone++;
+          else this.#judgeL1Entry(place, index, l1, hosts);
+        }
+        return true;
       }
-      let budget = STEP_BYTES;
-      for (; index < place.entries && budget > 0; index++, this.#entriesDone++) {
-        const high = l1.getUint32(index * 8);
-        const low = l1.getUint32(index * 8 + 4);
-        if (high === 0 && low === 0) continue;
-        this.#scanL2Table(place, index, high, low);
-        budget -= this.#parts.image.clusterSize;
+      // In order of their places, those that are named more than once come together.
+      tables ??= new Float64Array(hosts).sort();
+      for (let budget = STEP_BYTES; next < tables.length && budget > 0; budget -= this.#parts.image.clusterSize) {
+        next = this.#scanL2Table(place, tables, next);
       }
-      return index < place.entries;
+      return next < tables.length;
     };
   }
 
-  #scanL2Table(place: L1Place, index: number, high: number, low: number): void {
+  /** The part of it that lies in the file: the rest would read as zeroes. */
+  #readL1Table(place: L1Place): DataView {
     const { image } = this.#parts;
+    const entries = Math.min(place.entries, Math.max(0, divideUp(image.storage.size - place.offset, 8)));
+    const l1 = viewOf(image.read(place.offset, entries * 8));
+    this.sink.add(place.offset, place.entries * 8, () => place.name);
+    this.#entriesDone += place.entries - entries;
+    return l1;
+  }
+
+  /** Counts the L2 table that the entry names, and adds its place to `hosts` if there is anything to scan. */
+  #judgeL1Entry(place: L1Place, index: number, l1: DataView, hosts: number[]): void {
+    const { image } = this.#parts;
+    const high = l1.getUint32(index * 8);
+    const low = l1.getUint32(index * 8 + 4);
     const host = (high & L1_HIGH_MASK) * 0x1_0000_0000 + low - (low & LOW_RESERVED);
-    const table = image.read(host, image.clusterSize);
+    if (host >= image.storage.size) this.#entriesDone++;
+    else hosts.push(host);
     const at = place.offset + index * 8;
     const name = () => `entry ${index} of ${place.name}`;
     if ((high & L1_HIGH_RESERVED) !== 0 || (low & LOW_RESERVED) !== 0) {
@@ -151,7 +174,24 @@ export class ReferenceScan implements CheckPhase {
     if (host % image.clusterSize !== 0) {
       this.sink.corruption('l1-entry', at, () => `${name()} names ${hex(host)}, which is no cluster's start`);
     }
-    this.#l2.scan(table, host, place.active);
+  }
+
+  /** Scans the table at `hosts[next]` for all the entries that name it; the index of the table after it. */
+  #scanL2Table(place: L1Place, hosts: Float64Array, next: number): number {
+    const { image, repair } = this.#parts;
+    const host = hosts[next]!;
+    let end = next + 1;
+    // What the first scan repairs, the others do not find any more.
+    const mayRepair = repair === 'all' && hosts[next - 1] !== host;
+    if (!mayRepair) while (hosts[end] === host) end++;
+    this.#l2.scan({
+      bytes: image.read(host, image.clusterSize),
+      offset: host,
+      active: place.active,
+      times: end - next,
+    });
+    this.#entriesDone += end - next;
+    return end;
   }
 
   #scanOtherTables(): boolean {

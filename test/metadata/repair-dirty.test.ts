@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createImage, MemoryStorage, openImage } from '../../src/index.js';
+import { MAX_L1_BYTES } from '../../src/format/limits.js';
 import { repairDirty } from '../../src/metadata/repair-dirty.js';
 import { Qcow2Bytes } from '../support/qcow2-bytes.js';
 
@@ -53,6 +54,25 @@ describe('the repair of an image left dirty', () => {
     const storage = dirtyImage((image) => image.setBits(image.l2EntryAt(CLUSTER), 1n << 40n));
     expect(() => repairDirty(storage)).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
     expect(() => repairDirty(storage)).toThrow(/the file ends at/);
+    expect(incompatible(storage)).toBe(1n);
+  });
+
+  it('is refused where a small file names its tables so often that an open would take minutes', () => {
+    const snapshots = 40;
+    const storage = dirtyImage((image) => {
+      const table = image.append(new Uint8Array(snapshots * 56));
+      const l1 = image.append(new Uint8Array(MAX_L1_BYTES));
+      for (let index = 0; index < snapshots; index++) {
+        const entry = table + index * 56;
+        image.setBits(entry, BigInt(l1));
+        image.setBits(entry + 8, BigInt(MAX_L1_BYTES / 8) << 32n);
+        image.setBits(entry + 32, 16n);
+      }
+      image.setBits(64, BigInt(table));
+      image.setBits(56, (image.bits(56) & ~0xffff_ffffn) | BigInt(snapshots));
+    });
+    const message = expect.stringContaining('repair it with a check first');
+    expect(() => openImage(storage)).toThrow(expect.objectContaining({ code: 'LIMIT', message }));
     expect(incompatible(storage)).toBe(1n);
   });
 });
