@@ -2,6 +2,7 @@
  * npm run build: makes what is missing or out of date in dist/. `--force` makes all of it.
  *
  *   kernels   assembly/ -> dist/kernels.wasm and the generated module that inlines it
+ *   zstd      a package's module -> the generated module that inlines it
  *   bundles   src/*.ts  -> dist/*.js: ES modules; code they share is in dist/chunks/, so a class is one class everywhere
  *   worker    src/worker.ts -> dist/worker.js, in one piece
  *   notices   the licences of what the bundles contain -> dist/THIRD-PARTY-NOTICES.txt
@@ -13,6 +14,7 @@ import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { buildKernels } from './build-kernels.mjs';
+import { buildZstd } from './build-zstd.mjs';
 import { isStale, ROOT } from './stale.mjs';
 import { thirdPartyNotices } from './third-party-notices.mjs';
 import { workerSourcePlugin } from './worker-source.mjs';
@@ -42,6 +44,7 @@ const COMMON = {
 export async function build({ force = false, types = true } = {}) {
   const report = (what) => console.log(`built ${what}`);
   if (await buildKernels({ force })) report('dist/kernels.wasm');
+  if (buildZstd({ force })) report('src/kernels/generated/zstd-wasm.ts');
   if (force || isStale(bundleOutputs(), INPUTS)) {
     await buildBundlesOrNone();
     report(`dist/{${[...BROWSER_ENTRIES, NODE_ENTRY, WORKER_ENTRY]}}.js`);

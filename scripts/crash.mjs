@@ -1,5 +1,5 @@
 /**
- * `npm run crash [states]`: the crash tests over many more states than `npm test` takes, each run with a new seed.
+ * `npm run crash [states]`: the crash tests, each file of them over many more states than `npm test` takes, with new seeds.
  *
  * A failure prints its seed; `TEST_SEED=<seed> npm run crash` brings it back.
  */

@@ -18,6 +18,7 @@ export type HostOffset = number;
  * - `compressed`: stored compressed, one extent a cluster
  * - `backing`: not stored here; the backing disk answers
  * - `unallocated`: not stored here and nothing below; reads as zeroes
+ *   `host` of these two is set where room is allocated all the same, for other parts of the cluster (extended L2 entries)
  */
 export type Extent =
   | { readonly kind: 'data'; readonly offset: GuestOffset; readonly length: number; readonly host: HostOffset }
@@ -29,8 +30,8 @@ export type Extent =
       readonly host: HostOffset;
       readonly hostLength: number;
     }
-  | { readonly kind: 'backing'; readonly offset: GuestOffset; readonly length: number }
-  | { readonly kind: 'unallocated'; readonly offset: GuestOffset; readonly length: number };
+  | { readonly kind: 'backing'; readonly offset: GuestOffset; readonly length: number; readonly host?: HostOffset }
+  | { readonly kind: 'unallocated'; readonly offset: GuestOffset; readonly length: number; readonly host?: HostOffset };
 
 export interface Disk {
   /** Bytes. */

@@ -32,6 +32,8 @@ export const ERROR_CODES = [
   'POISONED',
   /** Used after `close()`. */
   'CLOSED',
+  /** Used after `inactivate()`: the file is somebody else's until `invalidate()`. */
+  'INACTIVE',
   /** Another tab, worker or handle is the writer of this disk. */
   'IN_USE',
   /** The worker that holds the disk ended; requests that were under way have failed. */

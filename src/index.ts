@@ -13,7 +13,7 @@ export { GuardedStorage } from './storage/guarded.js';
 export { loadKernels, referenceKernels, wasmKernels } from './kernels/index.js';
 export type { Kernels, KernelsFactory } from './kernels/kernels.js';
 export type { Header } from './format/header.js';
-export { createImage, type CreateOptions } from './image/create.js';
+export { createImage, type CompressionType, type CreateOptions, type NewDataFile } from './image/create.js';
 export {
   openChain,
   openImage,
@@ -22,7 +22,30 @@ export {
   type ChainOptions,
   type OpenOptions,
 } from './image/open.js';
+export type { ReopenOptions } from './image/lifecycle.js';
+export type { RuntimeOptions } from './image/runtime-options.js';
+export type { CorruptionEvent, CorruptionListener } from './metadata/corruption.js';
+export type { OverlapCheck, OverlapTemplate } from './metadata/overlap-options.js';
 export { Qcow2Image, type ImageStatistics } from './image/qcow2-image.js';
 export { RawDisk } from './image/raw-disk.js';
 export { copyDisk } from './operations/copy-disk.js';
 export type { Progress } from './util/progress.js';
+export { blockStatus, type BlockStatus, type GuestRange } from './operations/block-status.js';
+export { imageInfo, type ImageInfo, type SnapshotInfo } from './operations/image-info.js';
+export { measureDisk, measureNew, type Measurement, type MeasureOptions } from './operations/measure.js';
+export {
+  checkImage,
+  checkVerdict,
+  type CheckOptions,
+  type CheckResult,
+  type Finding,
+  type FindingKind,
+  type Repair,
+} from './operations/check/check-image.js';
+export type { Preallocation } from './image/preallocate.js';
+export { amendImage, type AmendOptions } from './operations/amend.js';
+export { changeBackingFile, type NewBackingFile } from './operations/change-backing.js';
+export { makeEmpty } from './operations/make-empty.js';
+export { resizeImage, type ResizeOptions } from './operations/resize.js';
+export { runJob, type RunOptions } from './operations/run-job.js';
+export { runToEnd, type Steps } from './util/steps.js';

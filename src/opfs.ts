@@ -10,6 +10,7 @@
  *     await disk.flush();
  */
 import { Qcow2Error } from './errors.js';
+import { runtimeOptions, type RuntimeOptions } from './image/runtime-options.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
@@ -22,7 +23,17 @@ import { storeStream } from './worker/store-stream.js';
 
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
 export { OpfsDisk };
-export type { DiskInfo, DiskStats, JobOptions, LocalDisk, NewDisk, RemoteDisk, StoredFile, WorkerOptions };
+export type {
+  DiskInfo,
+  DiskStats,
+  JobOptions,
+  LocalDisk,
+  NewDisk,
+  RemoteDisk,
+  RuntimeOptions,
+  StoredFile,
+  WorkerOptions,
+};
 
 export const DEFAULT_DIRECTORY = 'qcow2-wasm';
 
@@ -32,15 +43,13 @@ export interface FileLocation {
   readonly name: string;
 }
 
-export interface OpenDiskOptions extends FileLocation {
+export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
   /** Creates the disk if there is none of that name. The size may be left out if there is a backing file. */
   readonly create?: NewDisk;
   /** Files of the same folder that may be opened as backing files; an image that names any other is refused. */
   readonly backing?: readonly string[];
   /** Several tabs may open a disk so at the same time, and none to write it meanwhile. */
   readonly readOnly?: boolean;
-  readonly l2CacheBytes?: number;
-  readonly refcountCacheBytes?: number;
 }
 
 /**
@@ -132,15 +141,14 @@ function address({ directory, name }: FileLocation): { directory: string; name: 
 }
 
 function openRequest(options: OpenDiskOptions): OpenRequest {
-  const { create, l2CacheBytes, refcountCacheBytes } = options;
+  const { create } = options;
   return {
     kind: 'open',
     ...address(options),
     readOnly: options.readOnly ?? false,
     backing: options.backing ?? [],
     ...(create === undefined ? {} : { create }),
-    ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
-    ...(refcountCacheBytes === undefined ? {} : { refcountCacheBytes }),
+    ...runtimeOptions(options),
   };
 }
 

@@ -18,6 +18,19 @@ export interface CompressedDescriptor {
   readonly length: number;
 }
 
+/** The entry, as low and high word, for `length` bytes of compressed data at `host`. */
+export function encodeCompressedDescriptor(host: HostOffset, length: number, clusterBits: number): [number, number] {
+  const shift = 62 - (clusterBits - 8) - 32;
+  const additional = Math.floor((host + length - 1) / SECTOR_BYTES) - Math.floor(host / SECTOR_BYTES);
+  const high = 0x4000_0000 + additional * 2 ** shift + Math.floor(host / 0x1_0000_0000);
+  return [host % 0x1_0000_0000, high];
+}
+
+/** Compressed data must lie below this offset: the descriptor has no more bits for it. */
+export function compressedOffsetLimit(clusterBits: number): HostOffset {
+  return Math.min(2 ** (62 - (clusterBits - 8)), 2 ** 53);
+}
+
 export function decodeCompressedDescriptor(low: number, high: number, clusterBits: number): CompressedDescriptor {
   const shift = 62 - (clusterBits - 8) - 32;
   const sectors = ((high & 0x3fff_ffff) >>> shift) + 1;

@@ -8,6 +8,7 @@ export const INCOMPATIBLE_EXTENDED_L2 = 1n << 4n;
 export const COMPATIBLE_LAZY_REFCOUNTS = 1n << 0n;
 export const AUTOCLEAR_BITMAPS = 1n << 0n;
 export const AUTOCLEAR_RAW_DATA_FILE = 1n << 1n;
+export const KNOWN_AUTOCLEAR = AUTOCLEAR_BITMAPS | AUTOCLEAR_RAW_DATA_FILE;
 
 export type FeatureKind = 'incompatible' | 'compatible' | 'autoclear';
 

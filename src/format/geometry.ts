@@ -8,6 +8,10 @@ export interface Geometry {
   readonly clusterBits: number;
   /** Bytes. */
   readonly clusterSize: number;
+  /** Bytes of an L2 entry: 8, or 16 with extended L2 entries. */
+  readonly l2EntryBytes: number;
+  /** Bytes that can be allocated apart from their cluster: a 32nd of it with extended L2 entries, else the whole. */
+  readonly subclusterSize: number;
   /** Entries of one L2 table. */
   readonly l2Entries: number;
   /** Guest bytes that one L2 table maps. */
@@ -21,13 +25,18 @@ export interface Geometry {
   readonly refcountBlockEntries: number;
 }
 
-export function geometryOf(clusterBits: number, refcountOrder: number): Geometry {
+export const SUBCLUSTERS = 32;
+
+export function geometryOf(clusterBits: number, refcountOrder: number, extendedL2 = false): Geometry {
   const clusterSize = 2 ** clusterBits;
   const refcountBits = 2 ** refcountOrder;
-  const l2Entries = clusterSize / 8;
+  const l2EntryBytes = extendedL2 ? 16 : 8;
+  const l2Entries = clusterSize / l2EntryBytes;
   return {
     clusterBits,
     clusterSize,
+    l2EntryBytes,
+    subclusterSize: extendedL2 ? clusterSize / SUBCLUSTERS : clusterSize,
     l2Entries,
     l2Coverage: l2Entries * clusterSize,
     refcountOrder,

@@ -17,11 +17,22 @@ import {
 import { geometryOf, l1EntriesFor } from './geometry.js';
 import type { Header } from './header.js';
 import { EXTENSION_FEATURE_NAMES, findExtension } from './header-extensions.js';
-import { MAX_L1_BYTES, MAX_REFCOUNT_ORDER, MAX_REFCOUNT_TABLE_BYTES, MAX_SNAPSHOTS } from './limits.js';
+import {
+  MAX_L1_BYTES,
+  MAX_REFCOUNT_ORDER,
+  MAX_REFCOUNT_TABLE_BYTES,
+  MAX_SNAPSHOTS,
+  MIN_EXTENDED_L2_CLUSTER_BITS,
+} from './limits.js';
 
-const UNDERSTOOD = INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT;
-/** Specified, but not handled by this build. */
-const NAMED = INCOMPATIBLE_DATA_FILE | INCOMPATIBLE_COMPRESSION_TYPE | INCOMPATIBLE_EXTENDED_L2;
+const UNDERSTOOD =
+  INCOMPATIBLE_DIRTY |
+  INCOMPATIBLE_CORRUPT |
+  INCOMPATIBLE_DATA_FILE |
+  INCOMPATIBLE_COMPRESSION_TYPE |
+  INCOMPATIBLE_EXTENDED_L2;
+/** compression_type: zlib and zstd. */
+const MAX_COMPRESSION_TYPE = 1;
 
 /** Throws `BAD_IMAGE`, or `UNSUPPORTED` for what is well formed but not handled. */
 export function checkHeader(header: Header): void {
@@ -45,16 +56,33 @@ function checkFeatures(header: Header): void {
     const table = findExtension(header.extensions, EXTENSION_FEATURE_NAMES);
     const named = table ? decodeFeatureNames(table.data) : [];
     const words = describeBits(unknown, 'incompatible', [...KNOWN_FEATURES, ...named]);
-    const why = (unknown & ~NAMED) === 0n ? 'which this version does not handle' : 'which are unknown';
-    throw new Qcow2Error('UNSUPPORTED', `incompatible_features has ${words} set, ${why}`);
+    throw new Qcow2Error('UNSUPPORTED', `incompatible_features has ${words} set, which are unknown`);
   }
-  if (header.compressionType !== 0) {
-    refuse(`compression_type is ${header.compressionType} without its incompatible feature bit; it must be 0`);
+  checkCompressionType(header);
+}
+
+/** The bit says that the type is not zlib, so that older software keeps off. */
+function checkCompressionType({ compressionType, incompatible }: Header): void {
+  const marked = (incompatible & INCOMPATIBLE_COMPRESSION_TYPE) !== 0n;
+  if (!marked && compressionType !== 0) {
+    refuse(`compression_type is ${compressionType} without its incompatible feature bit; it must be 0`);
+  }
+  if (marked && compressionType === 0) {
+    refuse('compression_type is 0 with its incompatible feature bit; it must be 1 (zstd)');
+  }
+  if (compressionType > MAX_COMPRESSION_TYPE) {
+    const limit = `it must be at most ${MAX_COMPRESSION_TYPE} (zstd)`;
+    throw new Qcow2Error('UNSUPPORTED', `compression_type is ${compressionType}; ${limit}`);
   }
 }
 
 function checkTables(header: Header): void {
-  const geometry = geometryOf(header.clusterBits, header.refcountOrder);
+  const extendedL2 = (header.incompatible & INCOMPATIBLE_EXTENDED_L2) !== 0n;
+  if (extendedL2 && header.clusterBits < MIN_EXTENDED_L2_CLUSTER_BITS) {
+    const limit = `extended L2 entries need at least ${MIN_EXTENDED_L2_CLUSTER_BITS}`;
+    refuse(`cluster_bits is ${header.clusterBits}; ${limit}`);
+  }
+  const geometry = geometryOf(header.clusterBits, header.refcountOrder, extendedL2);
   const aligned = (offset: number, field: string) => {
     if (!isAligned(offset, geometry.clusterSize)) {
       refuse(`${field} is ${hex(offset)}; it must be a multiple of the cluster size, ${hex(geometry.clusterSize)}`);

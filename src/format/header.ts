@@ -16,11 +16,14 @@ import { getUint64, setUint64, viewOf } from '../util/big-endian.js';
 import { alignUp } from '../util/integers.js';
 import {
   EXTENSION_BACKING_FORMAT,
+  EXTENSION_DATA_FILE,
   decodeExtensions,
   encodeExtensions,
   findExtension,
   type HeaderExtension,
 } from './header-extensions.js';
+import { AUTOCLEAR_RAW_DATA_FILE, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_EXTENDED_L2 } from './features.js';
+import { geometryOf, type Geometry } from './geometry.js';
 import { checkHeader } from './header-checks.js';
 import { MAX_BACKING_NAME_BYTES, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS } from './limits.js';
 
@@ -67,6 +70,24 @@ export interface Header {
   readonly additionalFields: Uint8Array;
   readonly extensions: readonly HeaderExtension[];
   readonly backingFile: BackingFileName | null;
+  /** The external data file's name, if the image has one and records it. */
+  readonly dataFileName: string | null;
+}
+
+/** The sizes that follow from a checked header. */
+export function geometryOfHeader(header: Header): Geometry {
+  const extendedL2 = (header.incompatible & INCOMPATIBLE_EXTENDED_L2) !== 0n;
+  return geometryOf(header.clusterBits, header.refcountOrder, extendedL2);
+}
+
+/** Whether guest data lies in a file of its own, where host offsets are guest offsets and nothing is counted. */
+export function hasDataFile(header: Header): boolean {
+  return (header.incompatible & INCOMPATIBLE_DATA_FILE) !== 0n;
+}
+
+/** Whether that file must at all times read as the disk does. */
+export function isDataFileRaw(header: Header): boolean {
+  return hasDataFile(header) && (header.autoclear & AUTOCLEAR_RAW_DATA_FILE) !== 0n;
 }
 
 /** Bytes that `decodeHeader` needs to find the cluster size. */
@@ -109,6 +130,7 @@ export function decodeHeader(cluster: Uint8Array): Header {
   const backing = locateBackingName(view, cluster.length, headerLength);
   const extensions = decodeExtensions(cluster, headerLength, backing ? backing.start : cluster.length);
   const format = findExtension(extensions, EXTENSION_BACKING_FORMAT);
+  const dataFile = findExtension(extensions, EXTENSION_DATA_FILE);
   const text = new TextDecoder();
   const header: Header = {
     version,
@@ -133,6 +155,7 @@ export function decodeHeader(cluster: Uint8Array): Header {
       name: text.decode(cluster.subarray(backing.start, backing.end)),
       format: format ? text.decode(format.data) : null,
     },
+    dataFileName: dataFile ? text.decode(dataFile.data) : null,
   };
   checkHeader(header);
   return header;

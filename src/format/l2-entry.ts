@@ -20,11 +20,12 @@ const LOW_OFFSET_MASK = 0xffff_fe00;
 
 export type L2EntryKind = 'unallocated' | 'zero' | 'zero-allocated' | 'data' | 'compressed';
 
-export function l2EntryKind(low: number, high: number): L2EntryKind {
+/** With an external data file, host offset 0 is a place like any other where COPIED is set. */
+export function l2EntryKind(low: number, high: number, externalData = false): L2EntryKind {
   if ((high & HIGH_COMPRESSED) !== 0) return 'compressed';
   const allocated = (low & LOW_OFFSET_MASK) !== 0 || (high & HIGH_OFFSET_MASK) !== 0;
   if ((low & LOW_ZERO) !== 0) return allocated ? 'zero-allocated' : 'zero';
-  return allocated ? 'data' : 'unallocated';
+  return allocated || (externalData && (high & HIGH_COPIED) !== 0) ? 'data' : 'unallocated';
 }
 
 /** The host offset of a data or allocated zero cluster. Not for compressed ones. May pass 2^53 in a bad image. */

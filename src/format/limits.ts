@@ -2,6 +2,8 @@
 
 export const MIN_CLUSTER_BITS = 9;
 export const MAX_CLUSTER_BITS = 21;
+/** Subclusters must have at least a sector. */
+export const MIN_EXTENDED_L2_CLUSTER_BITS = 14;
 export const MAX_REFCOUNT_ORDER = 6;
 
 /** Bytes of the active L1 table, and of each snapshot's. */

@@ -1,8 +1,8 @@
 /**
- * Compressed clusters, read: the stream is fetched, inflated and the cluster kept for a while, because a guest reads a
+ * Compressed clusters, read: the stream is fetched, decompressed and the cluster kept for a while, because a guest reads a
  * cluster in several requests. Bounded by bytes.
  */
-import { Inflater } from '../codec/inflate.js';
+import type { ClusterCodec } from '../codec/cluster-codec.js';
 import type { GuestOffset, HostOffset } from '../disk.js';
 import type { CompressedDescriptor } from '../format/compressed-descriptor.js';
 import type { Storage } from '../storage/storage.js';
@@ -10,20 +10,37 @@ import { hex } from '../util/integers.js';
 
 const CACHE_BYTES = 4 * 1024 * 1024;
 
+export interface CompressedClustersOptions {
+  readonly storage: Storage;
+  readonly clusterSize: number;
+  readonly codec: ClusterCodec;
+  /** A number that changes when host clusters may have been put to another use. */
+  readonly generation: () => number;
+}
+
 export class CompressedClusters {
   readonly #storage: Storage;
   readonly #clusterSize: number;
-  readonly #inflater = new Inflater();
+  readonly #codec: ClusterCodec;
+  readonly #generation: () => number;
+  /** The generation that the kept clusters are of. */
+  #keptIn: number;
   /** In the order of last use. */
   readonly #kept = new Map<HostOffset, Uint8Array>();
 
-  constructor(storage: Storage, clusterSize: number) {
-    this.#storage = storage;
-    this.#clusterSize = clusterSize;
+  constructor(options: CompressedClustersOptions) {
+    this.#storage = options.storage;
+    this.#clusterSize = options.clusterSize;
+    this.#codec = options.codec;
+    this.#generation = options.generation;
+    this.#keptIn = options.generation();
   }
 
   /** The content of the cluster at `guest`, to be read only. Throws `BAD_IMAGE` for a damaged stream. */
   cluster(descriptor: CompressedDescriptor, guest: GuestOffset): Uint8Array {
+    const generation = this.#generation();
+    if (generation !== this.#keptIn) this.#kept.clear();
+    this.#keptIn = generation;
     const known = this.#kept.get(descriptor.host);
     if (known !== undefined) {
       this.#kept.delete(descriptor.host);
@@ -33,14 +50,9 @@ export class CompressedClusters {
     const source = new Uint8Array(descriptor.length);
     this.#storage.read(descriptor.host, source);
     const content = this.#takeBuffer();
-    this.#inflater.inflate(source, content, `the compressed cluster of guest offset ${hex(guest)}`);
+    this.#codec.decompress(source, content, `the compressed cluster of guest offset ${hex(guest)}`);
     this.#kept.set(descriptor.host, content);
     return content;
-  }
-
-  /** The host clusters of compressed data may be put to another use now. */
-  forgetAll(): void {
-    this.#kept.clear();
   }
 
   #takeBuffer(): Uint8Array<ArrayBuffer> {

@@ -3,37 +3,36 @@
  *
  *   | header | refcount table | refcount blocks | L1 table |     (each from a cluster boundary on, all refcounts 1)
  *
- * The header is written last, after everything it points to is stable.
+ * The header is written last, after everything it points to is stable. Preallocation then is a change of a finished image
+ * like any other.
  */
 import { Qcow2Error } from '../errors.js';
-import { COMPATIBLE_LAZY_REFCOUNTS, KNOWN_FEATURES, encodeFeatureNames } from '../format/features.js';
-import { geometryOf, l1EntriesFor, type Geometry } from '../format/geometry.js';
-import { encodeHeader, type Header } from '../format/header.js';
+import { withFeatureNames } from '../format/extension-order.js';
 import {
-  EXTENSION_BACKING_FORMAT,
-  EXTENSION_FEATURE_NAMES,
-  type HeaderExtension,
-} from '../format/header-extensions.js';
-import { MAX_CLUSTER_BITS, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES, MIN_CLUSTER_BITS } from '../format/limits.js';
+  AUTOCLEAR_RAW_DATA_FILE,
+  COMPATIBLE_LAZY_REFCOUNTS,
+  INCOMPATIBLE_COMPRESSION_TYPE,
+  INCOMPATIBLE_DATA_FILE,
+  INCOMPATIBLE_EXTENDED_L2,
+} from '../format/features.js';
+import { l1EntriesFor, type Geometry } from '../format/geometry.js';
+import { encodeHeader, type Header } from '../format/header.js';
+import { EXTENSION_BACKING_FORMAT, EXTENSION_DATA_FILE, type HeaderExtension } from '../format/header-extensions.js';
+import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
+import { wasmKernels } from '../kernels/index.js';
+import { asChangeable } from '../metadata/changeable-tables.js';
+import { readHeader } from '../metadata/header-state.js';
 import { encodeOnes } from '../metadata/refcount-ones.js';
 import { GuardedStorage } from '../storage/guarded.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
-import { divideUp, isPowerOfTwo } from '../util/integers.js';
+import { divideUp } from '../util/integers.js';
+import { runToEnd } from '../util/steps.js';
+import { COMPRESSION_TYPES, checkCreateOptions, type CreateOptions } from './create-options.js';
+import { TablesLoader } from './load-tables.js';
+import { preallocate } from './preallocate.js';
 
-export interface CreateOptions {
-  /** Bytes of the disk, a multiple of 512. */
-  readonly size: number;
-  /** Bytes, a power of two from 512 to 2 MiB. Default 65536. */
-  readonly clusterSize?: number;
-  /** Default 3. */
-  readonly version?: 2 | 3;
-  /** Default 16, which is the only width of version 2. */
-  readonly refcountBits?: 1 | 2 | 4 | 8 | 16 | 32 | 64;
-  /** Version 3 only. Default false. */
-  readonly lazyRefcounts?: boolean;
-  readonly backing?: { readonly name: string; readonly format: 'qcow2' | 'raw' };
-}
+export type { CompressionType, CreateOptions, NewDataFile } from './create-options.js';
 
 /** Where the parts of a new image lie, in clusters. */
 interface Layout {
@@ -43,9 +42,12 @@ interface Layout {
   readonly l1Entries: number;
 }
 
-/** Makes `storage` an empty image; what it held is gone. Throws `BAD_ARGUMENT` or `LIMIT` before it touches anything. */
+/**
+ * Makes `storage` an empty image, and the data file, if there is to be one, an empty file; what they held is gone. Throws
+ * `BAD_ARGUMENT` or `LIMIT` before it touches anything.
+ */
 export function createImage(storage: Storage, options: CreateOptions): void {
-  const geometry = checkedGeometry(options);
+  const geometry = checkCreateOptions(options);
   const layout = layOut(geometry, options.size);
   const header = encodeHeader(headerOf(geometry, layout, options));
   const guarded = new GuardedStorage(storage);
@@ -57,29 +59,27 @@ export function createImage(storage: Storage, options: CreateOptions): void {
   guarded.flush();
   guarded.write(0, header);
   guarded.flush();
+  const data = options.dataFile === undefined ? guarded : makeDataFile(options.dataFile.storage, options.size);
+  preallocateNew(guarded, data, options);
 }
 
-function checkedGeometry(options: CreateOptions): Geometry {
-  const { size, clusterSize = 65536, version = 3, refcountBits = 16, lazyRefcounts = false } = options;
-  const refuse = (message: string): never => {
-    throw new Qcow2Error('BAD_ARGUMENT', message);
-  };
-  if (!Number.isSafeInteger(size) || size < 0 || size % 512 !== 0) {
-    refuse(`size is ${size}; it must be a multiple of 512, 0 or more`);
-  }
-  if (!isPowerOfTwo(clusterSize) || clusterSize < 2 ** MIN_CLUSTER_BITS || clusterSize > 2 ** MAX_CLUSTER_BITS) {
-    refuse(`clusterSize is ${clusterSize}; it must be a power of two from 512 to ${2 ** MAX_CLUSTER_BITS}`);
-  }
-  if (version !== 2 && version !== 3) refuse(`version is ${String(version)}; it must be 2 or 3`);
-  if (!isPowerOfTwo(refcountBits) || refcountBits > 64) {
-    refuse(`refcountBits is ${refcountBits}; it must be 1, 2, 4, 8, 16, 32 or 64`);
-  }
-  if (version === 2 && refcountBits !== 16) refuse(`refcountBits is ${refcountBits}; version 2 has 16 only`);
-  if (version === 2 && lazyRefcounts) refuse('lazyRefcounts needs version 3');
-  const geometry = geometryOf(Math.log2(clusterSize), Math.log2(refcountBits));
-  const most = (MAX_L1_BYTES / 8) * geometry.l2Coverage;
-  if (size > most) refuse(`size is ${size}; with clusters of ${clusterSize} bytes it must be at most ${most}`);
-  return geometry;
+function makeDataFile(storage: Storage, size: number): GuardedStorage {
+  const data = new GuardedStorage(storage);
+  data.truncate(0);
+  data.truncate(size);
+  data.flush();
+  return data;
+}
+
+function preallocateNew(storage: GuardedStorage, data: GuardedStorage, options: CreateOptions): void {
+  const { size, dataFile, preallocation = 'off' } = options;
+  // A raw data file answers for every cluster, so every cluster has its entry.
+  const mode = dataFile?.raw === true && preallocation === 'off' ? 'metadata' : preallocation;
+  if (mode === 'off') return;
+  const loader = new TablesLoader({ storage, data, kernels: wasmKernels, onCorruption: undefined });
+  const tables = asChangeable(loader.load(readHeader(storage), { writable: true, options: {} }));
+  runToEnd(preallocate({ changeableTables: () => tables }, { from: 0, to: size, mode, backingSize: 0 }));
+  tables.writable.order.makeClean();
 }
 
 /** The refcounts count their own blocks and table, so the layout is grown until it covers itself. */
@@ -103,12 +103,15 @@ function layOut(geometry: Geometry, size: number): Layout {
 }
 
 function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): Header {
-  const { version = 3, backing } = options;
+  const { version = 3, backing, dataFile, compressionType = 'zlib', extendedL2 = false } = options;
+  const compression = COMPRESSION_TYPES.indexOf(compressionType);
+  const text = new TextEncoder();
   const extensions: HeaderExtension[] = [];
-  if (backing) extensions.push({ type: EXTENSION_BACKING_FORMAT, data: new TextEncoder().encode(backing.format) });
-  if (version === 3 && geometry.clusterSize > 512 + 256) {
-    extensions.push({ type: EXTENSION_FEATURE_NAMES, data: encodeFeatureNames(KNOWN_FEATURES) });
-  }
+  if (backing) extensions.push({ type: EXTENSION_BACKING_FORMAT, data: text.encode(backing.format) });
+  if (dataFile) extensions.push({ type: EXTENSION_DATA_FILE, data: text.encode(dataFile.name) });
+  // compression_type and its padding, as QEMU writes them.
+  const additionalFields = new Uint8Array(version === 3 ? 8 : 0);
+  if (compression > 0) additionalFields[0] = compression;
   return {
     version,
     clusterBits: geometry.clusterBits,
@@ -120,16 +123,19 @@ function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): H
     refcountTableClusters: layout.tableClusters,
     snapshotCount: 0,
     snapshotsOffset: 0,
-    incompatible: 0n,
+    incompatible:
+      (dataFile ? INCOMPATIBLE_DATA_FILE : 0n) |
+      (compression > 0 ? INCOMPATIBLE_COMPRESSION_TYPE : 0n) |
+      (extendedL2 ? INCOMPATIBLE_EXTENDED_L2 : 0n),
     compatible: options.lazyRefcounts ? COMPATIBLE_LAZY_REFCOUNTS : 0n,
-    autoclear: 0n,
+    autoclear: dataFile?.raw === true ? AUTOCLEAR_RAW_DATA_FILE : 0n,
     refcountOrder: geometry.refcountOrder,
     headerLength: 0,
-    compressionType: 0,
-    // compression_type 0 and its padding, as QEMU writes them.
-    additionalFields: new Uint8Array(version === 3 ? 8 : 0),
-    extensions,
+    compressionType: compression,
+    additionalFields,
+    extensions: withFeatureNames(extensions, version, geometry.clusterSize),
     backingFile: backing ? { name: backing.name, format: backing.format } : null,
+    dataFileName: dataFile?.name ?? null,
   };
 }
 

@@ -6,31 +6,32 @@
  */
 import type { Disk } from '../disk.js';
 import { Qcow2Error, isQcow2Error } from '../errors.js';
-import { INCOMPATIBLE_CORRUPT } from '../format/features.js';
-import { MAGIC, type Header } from '../format/header.js';
+import { MAGIC, hasDataFile, type Header } from '../format/header.js';
 import { wasmKernels } from '../kernels/index.js';
 import type { KernelsFactory } from '../kernels/kernels.js';
+import type { CorruptionListener } from '../metadata/corruption.js';
 import { readHeader } from '../metadata/header-state.js';
-import { ImageTables } from '../metadata/image-tables.js';
-import { rebuildRefcounts } from '../metadata/rebuild-refcounts.js';
 import { GuardedStorage } from '../storage/guarded.js';
 import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
+import { Lifecycle } from './lifecycle.js';
+import { TablesLoader } from './load-tables.js';
 import { Qcow2Image } from './qcow2-image.js';
 import { RawDisk } from './raw-disk.js';
+import { runtimeOptions, type RuntimeOptions } from './runtime-options.js';
 
-export interface OpenOptions {
+export interface OpenOptions extends RuntimeOptions {
   readonly readOnly?: boolean;
   /** The backing disk, already open. Null to read what is not in this image as zeroes although it names a backing file. */
   readonly backing?: Disk | null;
+  /** The external data file, for an image that has one; the image owns it and closes it. */
+  readonly dataFile?: Storage;
   /** Default: the WASM kernels. */
   readonly kernels?: KernelsFactory;
-  /** Bytes of L2 tables to keep in memory. */
-  readonly l2CacheBytes?: number;
-  /** Bytes of refcount blocks to keep in memory. */
-  readonly refcountCacheBytes?: number;
+  /** Told of corruption that is found while the image is in use. Must not throw, and must not use the image. */
+  readonly onCorruption?: CorruptionListener;
 }
 
 /**
@@ -46,27 +47,37 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   }
   const guarded = new GuardedStorage(storage);
   const header = readHeader(guarded);
-  if (writable && (header.incompatible & INCOMPATIBLE_CORRUPT) !== 0n) {
-    throw new Qcow2Error('CORRUPT', 'the image is marked corrupt; it can be opened read-only, or be repaired');
-  }
   if (header.backingFile !== null && options.backing === undefined) {
     const name = JSON.stringify(header.backingFile.name);
     throw new Qcow2Error('BACKING', `the image names the backing file ${name}, and none was given`);
   }
-  const tables = new ImageTables({
-    storage: guarded,
-    header,
-    kernels: options.kernels ?? wasmKernels,
-    writable,
-    l2CacheBytes: options.l2CacheBytes,
-    refcountCacheBytes: options.refcountCacheBytes,
-  });
-  if (writable && tables.header.dirty) {
-    rebuildRefcounts(guarded, tables);
-    tables.header.setDirty(false);
-    guarded.flush();
+  if (options.dataFile === storage) throw dataFileInUse(header);
+  const data = dataStorage(header, guarded, options.dataFile, writable);
+  const { kernels = wasmKernels, onCorruption, backing = null } = options;
+  const loader = new TablesLoader({ storage: guarded, data, kernels, onCorruption });
+  const runtime = runtimeOptions(options);
+  const tables = loader.load(header, { writable, options: runtime });
+  const lifecycle = new Lifecycle({ storage: guarded, data, loader, tables, options: runtime });
+  return new Qcow2Image({ storage: guarded, data, lifecycle, backing });
+}
+
+/** Where guest data lies: in the image file, or in the external data file that was given. */
+function dataStorage(
+  header: Header,
+  image: GuardedStorage,
+  dataFile: Storage | undefined,
+  writable: boolean,
+): GuardedStorage {
+  if (!hasDataFile(header)) {
+    if (dataFile === undefined) return image;
+    throw new Qcow2Error('BAD_ARGUMENT', 'a data file was given, and the image keeps its data itself');
   }
-  return new Qcow2Image(guarded, tables, options.backing ?? null);
+  if (dataFile === undefined) {
+    const name = header.dataFileName === null ? '' : ` ${JSON.stringify(header.dataFileName)}`;
+    throw new Qcow2Error('BACKING', `the image keeps its data in an external data file${name}, and none was given`);
+  }
+  if (writable && dataFile.readOnly) throw new Qcow2Error('READ_ONLY', 'the external data file is read-only');
+  return new GuardedStorage(dataFile);
 }
 
 export interface BackingReference {
@@ -74,8 +85,12 @@ export interface BackingReference {
   readonly name: string;
   /** As the image records it; null where it does not, and the first bytes decide. */
   readonly format: 'qcow2' | 'raw' | null;
-  /** 1 for the backing file of the image that was opened, 2 for its backing file, ... */
+  /** 0 for the image that was opened itself, 1 for its backing file, 2 for the backing file of that, ... */
   readonly depth: number;
+  /** A backing file, which is only read, or the external data file of the image at `depth`. */
+  readonly role: 'backing' | 'data';
+  /** What is asked for must be writable. */
+  readonly writable: boolean;
 }
 
 /** Opens what an image names, or throws to deny it. The chain owns the storage and closes it. */
@@ -95,22 +110,49 @@ const DEEPEST_CHAIN = 64;
  */
 export async function openChain(storage: Storage, options: ChainOptions = {}): Promise<Qcow2Image> {
   const { opener, ...own } = options;
-  if (own.backing !== undefined) return settle(() => openImage(storage, own));
-  const header = await settle(() => readHeader(storage));
-  const backing = await openBacking(header, { opener, kernels: own.kernels, depth: 1, seen: [storage] });
-  try {
-    return await settle(() => openImage(storage, { ...own, backing }));
-  } catch (error) {
-    backing?.close();
-    throw error;
-  }
+  return openLink(storage, own, { opener, kernels: own.kernels, depth: 0, seen: [storage] });
 }
 
 interface ChainState {
   readonly opener: BackingOpener | undefined;
   readonly kernels: KernelsFactory | undefined;
   readonly depth: number;
+  /** Everything open from the image itself down to here, data files included. */
   readonly seen: readonly Storage[];
+}
+
+/** Opens one image of the chain, with its data file and what lies below it. */
+async function openLink(storage: Storage, options: OpenOptions, state: ChainState): Promise<Qcow2Image> {
+  const header = await settle(() => readHeader(storage));
+  const writable = !(options.readOnly ?? false);
+  const opened = options.dataFile === undefined ? await openDataFile(header, writable, state) : undefined;
+  const dataFile = options.dataFile ?? (opened && !writable ? new ReadOnlyStorage(opened) : opened);
+  const used = options.dataFile ?? opened;
+  const seen = used === undefined ? state.seen : [...state.seen, used];
+  let backing = options.backing;
+  try {
+    if (backing === undefined) backing = await openBacking(header, { ...state, depth: state.depth + 1, seen });
+    const files = dataFile === undefined ? { backing } : { backing, dataFile };
+    return await settle(() => openImage(storage, { ...options, ...files }));
+  } catch (error) {
+    if (options.dataFile === undefined) dataFile?.close();
+    if (options.backing === undefined) backing?.close();
+    throw error;
+  }
+}
+
+async function openDataFile(header: Header, writable: boolean, state: ChainState): Promise<Storage | undefined> {
+  if (!hasDataFile(header) || header.dataFileName === null) return undefined;
+  const reference = { name: header.dataFileName, format: 'raw', depth: state.depth, role: 'data', writable } as const;
+  const storage = await callOpener(state, reference);
+  if (state.seen.includes(storage)) throw dataFileInUse(header);
+  return storage;
+}
+
+/** Guest data would be written over the metadata of the image, or over what lies above it in the chain. */
+function dataFileInUse({ dataFileName }: Header): Qcow2Error {
+  const name = dataFileName === null ? '' : ` ${JSON.stringify(dataFileName)}`;
+  return new Qcow2Error('BACKING', `the external data file${name} is the image itself, or another file of its chain`);
 }
 
 async function openBacking(header: Header, state: ChainState): Promise<Disk | null> {
@@ -125,12 +167,16 @@ async function openBacking(header: Header, state: ChainState): Promise<Disk | nu
   if (state.depth > DEEPEST_CHAIN) {
     throw new Qcow2Error('BACKING', `the backing chain is longer than ${DEEPEST_CHAIN}; does it lead back to itself?`);
   }
-  const storage = await callOpener(state, { name, format, depth: state.depth });
+  const storage = await callOpener(state, { name, format, depth: state.depth, role: 'backing', writable: false });
   if (state.seen.includes(storage)) {
     throw new Qcow2Error('BACKING', `the backing chain leads back to itself through ${JSON.stringify(name)}`);
   }
+  const readOnly = new ReadOnlyStorage(storage);
   try {
-    return await openBackingDisk(new ReadOnlyStorage(storage), storage, format, state);
+    const isQcow2 = format === 'qcow2' || (format === null && (await settle(() => hasMagic(readOnly))));
+    if (!isQcow2) return new RawDisk(readOnly);
+    const kernels = state.kernels ? { kernels: state.kernels } : {};
+    return await openLink(readOnly, { readOnly: true, ...kernels }, { ...state, seen: [...state.seen, storage] });
   } catch (error) {
     storage.close();
     throw isQcow2Error(error) ? inBackingFile(error, name) : error;
@@ -142,36 +188,17 @@ function inBackingFile(error: Qcow2Error, name: string): Qcow2Error {
   return new Qcow2Error(error.code, `in the backing file ${JSON.stringify(name)}: ${error.message}`, { cause: error });
 }
 
-async function openBackingDisk(
-  storage: ReadOnlyStorage,
-  opened: Storage,
-  format: 'qcow2' | 'raw' | null,
-  state: ChainState,
-): Promise<Disk> {
-  const isQcow2 = format === 'qcow2' || (format === null && (await settle(() => hasMagic(storage))));
-  if (!isQcow2) return new RawDisk(storage);
-  const header = await settle(() => readHeader(storage));
-  const below = { ...state, depth: state.depth + 1, seen: [...state.seen, opened] };
-  const backing = await openBacking(header, below);
-  try {
-    const kernels = state.kernels ? { kernels: state.kernels } : {};
-    return await settle(() => openImage(storage, { readOnly: true, backing, ...kernels }));
-  } catch (error) {
-    backing?.close();
-    throw error;
-  }
-}
-
 async function callOpener(state: ChainState, reference: BackingReference): Promise<Storage> {
-  const name = JSON.stringify(reference.name);
+  const what = reference.role === 'data' ? 'external data file' : 'backing file';
+  const name = `${what} ${JSON.stringify(reference.name)}`;
   if (state.opener === undefined) {
-    throw new Qcow2Error('BACKING', `the image names the backing file ${name}, and there is no opener to allow it`);
+    throw new Qcow2Error('BACKING', `the image names the ${name}, and there is no opener to allow it`);
   }
   try {
     return await state.opener(reference);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new Qcow2Error('BACKING', `the backing file ${name} could not be opened: ${reason}`, { cause });
+    throw new Qcow2Error('BACKING', `the ${name} could not be opened: ${reason}`, { cause });
   }
 }
 

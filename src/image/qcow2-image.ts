@@ -4,21 +4,25 @@
  * Every call runs to its end. A call that throws `NotResident` has changed nothing: what copy-on-write needs of the
  * backing disk is read before the first change.
  */
+import { codecFor, type ClusterCodec } from '../codec/cluster-codec.js';
 import type { Disk, Extent, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
-import { l1EntriesFor } from '../format/geometry.js';
-import type { Header } from '../format/header.js';
-import { MAX_L1_BYTES } from '../format/limits.js';
+import { isDataFileRaw, type Header } from '../format/header.js';
+import { asChangeable, type ChangeableTables } from '../metadata/changeable-tables.js';
 import type { ImageTables, WritableTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { Storage } from '../storage/storage.js';
-import { alignUp } from '../util/integers.js';
+import { runToEnd } from '../util/steps.js';
+import { checkResize } from './check-resize.js';
 import { CompressedClusters } from './compressed-clusters.js';
 import { checkRange } from './disk-range.js';
+import { growDisk } from './grow-disk.js';
+import type { Lifecycle, ReopenOptions } from './lifecycle.js';
 import { planRead, type Mapping } from './read-plan.js';
 import { executeRead, type ReadSources } from './read.js';
 import { edgesOf, planWrite, type Edge } from './write-plan.js';
-import { executeWrite } from './write.js';
+import { writeCompressedCluster } from './write-compressed.js';
+import { executeWrite, type WriteTarget } from './write.js';
 import { discardRange, zeroRange, type ZeroTarget } from './zero.js';
 
 /** Ranges that may wait to be freed before a flush is made of our own accord, so that the list stays short. */
@@ -32,28 +36,41 @@ export interface ImageStatistics {
   readonly fileSize: number;
 }
 
+export interface ImageParts {
+  readonly storage: GuardedStorage;
+  /** Where guest data lies: the same storage, or the external data file. */
+  readonly data: GuardedStorage;
+  readonly lifecycle: Lifecycle;
+  readonly backing: Disk | null;
+}
+
+/** What depends on the tables in use, and changes with them. */
+interface TableView {
+  readonly mapping: Mapping;
+  readonly sources: ReadSources;
+  readonly codec: ClusterCodec;
+  readonly compressed: CompressedClusters;
+}
+
 export class Qcow2Image implements Disk {
   readonly #storage: GuardedStorage;
-  readonly #tables: ImageTables;
+  readonly #data: GuardedStorage;
+  readonly #lifecycle: Lifecycle;
   readonly #backing: Disk | null;
-  readonly #mapping: Mapping;
-  readonly #sources: ReadSources;
-  readonly #compressed: CompressedClusters;
-  #closed = false;
+  #view: TableView;
 
   /** For `open.ts`: everything has been checked, and the image is clean or opened read-only. */
-  constructor(storage: GuardedStorage, tables: ImageTables, backing: Disk | null) {
-    const { clusterSize } = tables.geometry;
-    this.#storage = storage;
-    this.#tables = tables;
-    this.#backing = backing;
-    this.#compressed = new CompressedClusters(storage, clusterSize);
-    this.#sources = { storage, clusterSize, compressed: this.#compressed, backing };
-    this.#mapping = {
-      clusterSize,
-      hasBacking: backing !== null,
-      run: (cluster, limit) => tables.l2.run(cluster, limit),
-    };
+  constructor(parts: ImageParts) {
+    this.#storage = parts.storage;
+    this.#data = parts.data;
+    this.#lifecycle = parts.lifecycle;
+    this.#backing = parts.backing;
+    this.#view = this.#viewTables();
+  }
+
+  /** The tables in use; `reopen` and `invalidate` replace them. */
+  get #tables(): ImageTables {
+    return this.#lifecycle.tables;
   }
 
   get size(): number {
@@ -84,6 +101,27 @@ export class Qcow2Image implements Disk {
     return this.#backing;
   }
 
+  /** All metadata, for the operations on a whole image. Not to be kept: `reloadTables` puts others in their place. */
+  get tables(): ImageTables {
+    return this.#tables;
+  }
+
+  /** The same, for a change. Throws `READ_ONLY`, `POISONED`, `CLOSED`, `INACTIVE` or `CORRUPT` when there can be none. */
+  changeableTables(): ChangeableTables {
+    this.#lifecycle.checkUsable();
+    const tables = asChangeable(this.#tables);
+    if (this.#lifecycle.poisoned) {
+      throw new Qcow2Error('POISONED', 'an earlier write failed; close the image and open it again');
+    }
+    return tables;
+  }
+
+  /** Reads all metadata again, after an operation has rewritten it in the file. Everything has been flushed. */
+  reloadTables(): void {
+    this.#lifecycle.reload();
+    this.#view = this.#viewTables();
+  }
+
   /** The image file. What is written to it behind the image's back damages the image. */
   get storage(): Storage {
     return this.#storage;
@@ -91,20 +129,51 @@ export class Qcow2Image implements Disk {
 
   read(offset: GuestOffset, target: Uint8Array): void {
     this.#check(offset, target.length);
-    executeRead(this.#sources, planRead(this.#mapping, offset, target.length), offset, target);
+    executeRead(this.#view.sources, planRead(this.#view.mapping, offset, target.length), offset, target);
   }
 
   write(offset: GuestOffset, source: Uint8Array): void {
     this.#check(offset, source.length);
-    const { allocator, guard } = this.#changeable();
+    this.writeAnywhere(offset, source);
+  }
+
+  /** Like `write`, but for the end of the disk: it goes as far as the L1 table does. For growing a disk. */
+  writeAnywhere(offset: GuestOffset, source: Uint8Array): void {
+    this.#changeable();
     if (source.length === 0) return;
-    const steps = planWrite(this.#mapping, offset, source.length);
-    const edges = edgesOf(steps, offset, source.length, this.clusterSize);
+    const steps = planWrite(this.#view.mapping, offset, source.length);
+    const edges = edgesOf(steps, offset, source.length);
     const head = this.#readEdge(edges.head);
     const tail = this.#readEdge(edges.tail);
     this.#tables.beforeGuestChange();
-    const target = { storage: this.#storage, clusterSize: this.clusterSize, allocator, guard, l2: this.#tables.l2 };
-    executeWrite(target, steps, { offset, source, head, tail });
+    executeWrite(this.#writeTarget(), steps, { offset, source, head, tail });
+    this.#afterChange();
+  }
+
+  /**
+   * Writes whole clusters compressed, each for itself; one that does not get smaller is written plainly. What the clusters
+   * held before is freed. `offset` is a multiple of the cluster size, and so is the length, but at the end of the disk.
+   * Throws `UNSUPPORTED` for an image with an external data file.
+   */
+  writeCompressed(offset: GuestOffset, source: Uint8Array): void {
+    this.#check(offset, source.length);
+    const { allocator } = this.#changeable();
+    if (this.#data !== this.#storage) {
+      throw new Qcow2Error('UNSUPPORTED', 'with an external data file no cluster can be compressed');
+    }
+    const { clusterSize } = this;
+    const end = offset + source.length;
+    if (offset % clusterSize !== 0 || (end % clusterSize !== 0 && end !== this.size)) {
+      const what = `a compressed write of ${source.length} bytes at offset ${offset}`;
+      throw new Qcow2Error('BAD_ARGUMENT', `${what} must cover whole clusters of ${clusterSize} bytes`);
+    }
+    this.#tables.beforeGuestChange();
+    const target = { storage: this.#storage, allocator, l2: this.#tables.l2, geometry: this.#tables.geometry };
+    for (let at = 0; at < source.length; at += clusterSize) {
+      const content = source.subarray(at, at + clusterSize);
+      const stored = writeCompressedCluster(target, this.#view.codec, offset + at, content);
+      if (!stored) this.write(offset + at, content);
+    }
     this.#afterChange();
   }
 
@@ -127,29 +196,30 @@ export class Qcow2Image implements Disk {
 
   extents(offset: GuestOffset, length: number): Iterable<Extent> {
     this.#check(offset, length);
-    return planRead(this.#mapping, offset, length);
+    return planRead(this.#view.mapping, offset, length);
   }
 
   /**
    * Grows the disk to `size` bytes; what is new reads as zeroes. Throws `BAD_ARGUMENT` for a smaller size, `LIMIT` for one
-   * that the L1 table can't hold.
+   * that the L1 table can't hold, `UNSUPPORTED` for an image whose snapshots or bitmaps stand in the way.
    */
   resize(size: number): void {
-    this.#check(0, 0);
-    const { order } = this.#changeable();
+    checkResize(this, size, this.header.version);
     const old = this.size;
-    if (!Number.isSafeInteger(size) || size < old || size % 512 !== 0) {
-      throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be a multiple of 512, at least ${old}`);
-    }
-    if (l1EntriesFor(this.#tables.geometry, size) > MAX_L1_BYTES / 8) {
-      const most = (MAX_L1_BYTES / 8) * this.#tables.geometry.l2Coverage;
-      throw new Qcow2Error('LIMIT', `size is ${size}; with this cluster size it must be at most ${most}`);
+    if (size < old) {
+      throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be at least ${old}, which the disk has`);
     }
     if (size === old) return;
     this.#tables.beforeGuestChange();
-    this.#tables.growL1(size);
-    this.#zeroGrown(old, size);
-    order.flush();
+    runToEnd(growDisk(this, size));
+    this.flush();
+    this.fitCaches();
+  }
+
+  /** After the disk was resized: caches whose size follows from that of the disk are made anew. */
+  fitCaches(): void {
+    this.#lifecycle.fitCaches();
+    this.#view = this.#viewTables();
   }
 
   flush(): void {
@@ -158,29 +228,54 @@ export class Qcow2Image implements Disk {
     this.#tables.writable.order.flush();
   }
 
+  /**
+   * Changes how the image is worked with: caches, lazy refcounts, overlap checks, what is discarded, and whether it can be
+   * written. What is not mentioned stays. Throws `BAD_ARGUMENT`, `READ_ONLY` for a storage that can't be written, and as
+   * `openImage` does for an image that is to be written; it is open as before then.
+   */
+  reopen(changes: ReopenOptions): void {
+    this.#lifecycle.reopen(changes);
+    this.#view = this.#viewTables();
+  }
+
+  /** Writes everything and marks the image clean. Until `invalidate` somebody else may have the file; all else throws `INACTIVE`. */
+  inactivate(): void {
+    this.#lifecycle.inactivate();
+  }
+
+  /**
+   * Forgets and reads again all metadata, the header included, as after a migration. Throws as `openImage` does, and
+   * `BACKING` when the header names another backing file now; the image is inactive then.
+   */
+  invalidate(): void {
+    this.#lifecycle.invalidate();
+    this.#view = this.#viewTables();
+  }
+
+  /** Drops from memory what was not used since the last call. To be called every `cacheCleanInterval` seconds. */
+  cleanCaches(): void {
+    this.#lifecycle.cleanCaches();
+    this.#view = this.#viewTables();
+  }
+
+  /** Seconds between two calls of `cleanCaches`, 0 for none. The engine itself has no timers. */
+  get cacheCleanInterval(): number {
+    return this.#lifecycle.cacheCleanInterval;
+  }
+
   /** Flushes, marks the image clean and closes it and its backing disks. A poisoned image is closed as it is. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#lifecycle.closed) return;
     try {
-      if (this.#tables.writable !== null && !this.#storage.poisoned) this.#tables.writable.order.shutDown();
+      this.#lifecycle.close();
     } finally {
-      this.#storage.close();
       this.#backing?.close();
     }
   }
 
   statistics(): ImageStatistics {
-    const sum = (pick: 'hits' | 'misses') => this.#tables.caches.reduce((total, cache) => total + cache[pick], 0);
-    return { cacheHits: sum('hits'), cacheMisses: sum('misses'), fileSize: this.#storage.size };
-  }
-
-  /** What lies beyond the old end may hold leftovers of its last cluster, or show a longer backing disk. */
-  #zeroGrown(old: number, size: number): void {
-    const backingEnd = this.#backing ? this.#backing.size : 0;
-    const tail = Math.min(size, alignUp(old, this.clusterSize));
-    const end = Math.min(size, Math.max(tail, backingEnd));
-    if (end > old) this.writeZeroes(old, end - old);
+    const { hits, misses } = this.#lifecycle.cacheCounts;
+    return { cacheHits: hits, cacheMisses: misses, fileSize: this.#storage.size };
   }
 
   /** The bytes that copy-on-write carries over; past the end of the disk they are zeroes. */
@@ -191,34 +286,76 @@ export class Qcow2Image implements Disk {
     return bytes;
   }
 
+  #writeTarget(): WriteTarget {
+    const { allocator, guard } = this.#tables.writable!;
+    const { clusterSize } = this;
+    const shared = { data: this.#data, clusterSize, l2: this.#tables.l2 };
+    if (this.#data !== this.#storage) {
+      // An external data file holds each cluster at its guest offset; there is nothing to allocate or to overwrite.
+      const allocate = (cluster: number, count: number) => ({ host: cluster * clusterSize, count });
+      return { ...shared, allocate, check: () => {} };
+    }
+    return {
+      ...shared,
+      allocate: (_cluster, want) => allocator.allocate(want),
+      check: (host, length) => guard.check(host, length, 'guest data'),
+    };
+  }
+
   #zeroTarget(): ZeroTarget {
     const { header, geometry, l2 } = this.#tables;
     return {
       disk: this,
       version: header.value.version,
       clusterSize: geometry.clusterSize,
-      hasBacking: this.#backing !== null,
+      subclusterSize: geometry.subclusterSize,
+      rawData: isDataFileRaw(header.value) ? this.#data : null,
+      hasBacking: this.#backing !== null || header.value.backingFile !== null,
       l2,
     };
   }
 
   #afterChange(): void {
     const { allocator, order } = this.#tables.writable!;
-    if (allocator.waiting === 0) return;
-    this.#compressed.forgetAll();
     if (allocator.waiting > MOST_WAITING_RANGES) order.flush();
   }
 
+  #viewTables(): TableView {
+    const { header, geometry, l2, writable } = this.#tables;
+    const { clusterSize, subclusterSize } = geometry;
+    const backing = this.#backing;
+    const storage = this.#storage;
+    const data = this.#data;
+    const codec = codecFor(header.value.compressionType);
+    const compressed = new CompressedClusters({
+      storage,
+      clusterSize,
+      codec,
+      generation: () => writable?.allocator.generation ?? 0,
+    });
+    return {
+      codec,
+      compressed,
+      sources: { data, clusterSize, compressed, backing },
+      mapping: {
+        clusterSize,
+        subclusterSize,
+        hasBacking: backing !== null,
+        get fillLimit() {
+          return data === storage ? Infinity : header.value.size;
+        },
+        runAt: (offset, limit) => l2.runAt(offset, limit),
+        storedPart: (guest) => l2.storedPart(guest),
+      },
+    };
+  }
+
   #check(offset: GuestOffset, length: number): void {
-    if (this.#closed) throw new Qcow2Error('CLOSED', 'the image was used after close()');
+    this.#lifecycle.checkUsable();
     checkRange(this.size, offset, length);
   }
 
   #changeable(): WritableTables {
-    if (this.#tables.writable === null) throw new Qcow2Error('READ_ONLY', 'the image was opened read-only');
-    if (this.#storage.poisoned) {
-      throw new Qcow2Error('POISONED', 'an earlier write failed; close the image and open it again');
-    }
-    return this.#tables.writable;
+    return this.changeableTables().writable;
   }
 }

@@ -4,7 +4,8 @@ import type { Storage } from '../storage/storage.js';
 import type { CompressedClusters } from './compressed-clusters.js';
 
 export interface ReadSources {
-  readonly storage: Storage;
+  /** Where data clusters lie. */
+  readonly data: Storage;
   readonly clusterSize: number;
   readonly compressed: CompressedClusters;
   readonly backing: Disk | null;
@@ -26,7 +27,7 @@ export function executeRead(
 function readExtent(sources: ReadSources, extent: Extent, target: Uint8Array): void {
   switch (extent.kind) {
     case 'data':
-      sources.storage.read(extent.host, target);
+      sources.data.read(extent.host, target);
       return;
     case 'compressed': {
       const within = extent.offset % sources.clusterSize;

@@ -5,27 +5,29 @@
  * Everything that could fault, the head and tail that copy-on-write carries over, has been read before.
  */
 import type { GuestOffset, HostOffset } from '../disk.js';
-import type { Allocator } from '../metadata/allocator.js';
+import type { ClusterRun } from '../metadata/allocator.js';
 import type { L2Tables } from '../metadata/l2-tables.js';
-import type { OverlapGuard } from '../metadata/overlap-guard.js';
 import type { Storage } from '../storage/storage.js';
-import type { WriteStep } from './write-plan.js';
+import type { FillStep, WriteStep } from './write-plan.js';
 
 export interface WriteTarget {
-  readonly storage: Storage;
+  /** Where data clusters lie. */
+  readonly data: Storage;
   readonly clusterSize: number;
-  readonly allocator: Allocator;
-  readonly guard: OverlapGuard;
   readonly l2: L2Tables;
+  /** A place for guest clusters `cluster .. cluster + want`, or the first of them. */
+  allocate(cluster: number, want: number): ClusterRun;
+  /** Throws `CORRUPT` when guest data would overwrite metadata. */
+  check(host: HostOffset, length: number): void;
 }
 
-/** The bytes of whole clusters: those written, and what is carried over on both sides. */
+/** The bytes written, and what is carried over on both sides. */
 export interface WriteData {
   readonly offset: GuestOffset;
   readonly source: Uint8Array;
-  /** The bytes before `source`, back to the start of its first cluster; empty when that one is written in place. */
+  /** The bytes before `source` that are filled as well. */
   readonly head: Uint8Array;
-  /** The bytes after `source`, up to the end of its last cluster; empty when that one is written in place. */
+  /** The bytes after `source` that are filled as well. */
   readonly tail: Uint8Array;
 }
 
@@ -34,12 +36,12 @@ export function executeWrite(target: WriteTarget, steps: readonly WriteStep[], d
     switch (step.kind) {
       case 'in-place': {
         const from = step.offset - data.offset;
-        target.guard.check(step.host, step.length, 'guest data');
-        target.storage.write(step.host, data.source.subarray(from, from + step.length));
+        target.check(step.host, step.length);
+        target.data.write(step.host, data.source.subarray(from, from + step.length));
         break;
       }
       case 'reuse':
-        target.guard.check(step.host, step.count * target.clusterSize, 'guest data');
+        target.check(step.host, step.count * target.clusterSize);
         fillAndLink(target, step, step.host, data);
         break;
       case 'allocate':
@@ -49,45 +51,41 @@ export function executeWrite(target: WriteTarget, steps: readonly WriteStep[], d
   }
 }
 
-interface ClusterSpan {
-  readonly cluster: number;
-  readonly count: number;
-}
+/** What part of which clusters is filled. */
+type Span = Pick<FillStep, 'cluster' | 'count' | 'start' | 'end'>;
 
-function allocateAndFill(target: WriteTarget, span: ClusterSpan, data: WriteData): void {
+function allocateAndFill(target: WriteTarget, step: Span, data: WriteData): void {
+  const { clusterSize } = target;
   let done = 0;
-  while (done < span.count) {
-    const run = target.allocator.allocate(span.count - done);
-    fillAndLink(target, { cluster: span.cluster + done, count: run.count }, run.host, data);
+  while (done < step.count) {
+    const cluster = step.cluster + done;
+    const run = target.allocate(cluster, step.count - done);
+    const start = Math.max(step.start, cluster * clusterSize);
+    const end = Math.min(step.end, (cluster + run.count) * clusterSize);
+    fillAndLink(target, { cluster, count: run.count, start, end }, run.host, data);
     done += run.count;
   }
 }
 
-function fillAndLink(target: WriteTarget, span: ClusterSpan, host: HostOffset, data: WriteData): void {
-  fillClusters(target, span, host, data);
-  target.l2.linkData(span.cluster, span.count, host);
+function fillAndLink(target: WriteTarget, span: Span, host: HostOffset, data: WriteData): void {
+  const first = span.cluster * target.clusterSize;
+  const last = (span.cluster + span.count - 1) * target.clusterSize;
+  fill(target, span, host + span.start - first, data);
+  target.l2.linkData(span.cluster, span.count, host, { from: span.start - first, to: span.end - last });
 }
 
-/** Writes whole clusters. Where head or tail belong to them, the parts are joined: one write costs less than two. */
-function fillClusters(target: WriteTarget, span: ClusterSpan, host: HostOffset, data: WriteData): void {
-  const { clusterSize, storage } = target;
-  const start = span.cluster * clusterSize;
-  const end = start + span.count * clusterSize;
+/** Writes the span at `host`. Where head or tail belong to it, the parts are joined: one write costs less than two. */
+function fill(target: WriteTarget, { start, end }: Span, host: HostOffset, data: WriteData): void {
+  const { clusterSize } = target;
   const dataEnd = data.offset + data.source.length;
-  const hasHead = start < data.offset;
-  const hasTail = end > dataEnd;
-  if (!hasHead && !hasTail) {
-    storage.write(host, data.source.subarray(start - data.offset, end - data.offset));
-    return;
-  }
-  const headEnd = hasHead ? Math.min(end, start + clusterSize) : start;
-  const tailStart = hasTail ? Math.max(headEnd, end - clusterSize) : end;
-  if (hasHead) storage.write(host, joined(data, start, headEnd));
-  if (tailStart > headEnd) {
+  const headEnd = start < data.offset ? Math.min(end, data.offset + clusterSize) : start;
+  const tailStart = end > dataEnd ? Math.max(headEnd, dataEnd - clusterSize) : end;
+  if (start < headEnd) target.data.write(host, joined(data, start, headEnd));
+  if (headEnd < tailStart) {
     const middle = data.source.subarray(headEnd - data.offset, tailStart - data.offset);
-    storage.write(host + headEnd - start, middle);
+    target.data.write(host + headEnd - start, middle);
   }
-  if (tailStart < end) storage.write(host + tailStart - start, joined(data, tailStart, end));
+  if (tailStart < end) target.data.write(host + tailStart - start, joined(data, tailStart, end));
 }
 
 /** The guest bytes from `start` to `end`, put together from head, source and tail. */

@@ -1,21 +1,28 @@
 /**
- * Zeroes and discards: changes of the map alone, as far as whole clusters are meant.
+ * Zeroes and discards: changes of the map alone, as far as whole clusters (or subclusters) are meant.
  *
- * - Writing zeroes, version 3: clusters get the zero flag. A cluster covered in part is taken whole when the rest of it
- *   reads as zeroes already; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes.
+ * - Writing zeroes, version 3: clusters get the zero flag. One covered in part is taken whole when the rest of it reads as
+ *   zeroes already; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes.
  * - Discard: a hint. Clusters covered in part are left alone, but for the tail of the disk. A cluster then reads as
  *   zeroes. Version 2 over a backing file ignores it, as QEMU does since 5.1: old backing data would show through.
+ * - An external data file that is to be raw must read as the disk does, so zeroes are written there as well.
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import type { L2Tables } from '../metadata/l2-tables.js';
+import type { MappedRun } from '../metadata/mapped-run.js';
+import type { Storage } from '../storage/storage.js';
 import { alignDown, alignUp } from '../util/integers.js';
 
 export interface ZeroTarget {
   readonly disk: Disk;
   readonly version: 2 | 3;
   readonly clusterSize: number;
+  readonly subclusterSize: number;
+  /** The image names a backing file, whether it is open or not, or has been given a backing disk. */
   readonly hasBacking: boolean;
   readonly l2: L2Tables;
+  /** The external data file, where it is to be raw. */
+  readonly rawData: Storage | null;
 }
 
 /** At most this many zero bytes are written at once. */
@@ -33,28 +40,53 @@ export function zeroRange(
     writeRealZeroes(target, offset, end);
     return;
   }
-  const { clusterSize, disk } = target;
-  let start = alignDown(offset, clusterSize);
-  let stop = Math.min(disk.size, alignUp(end, clusterSize));
-  if (start < offset && !readsAsZeroes(disk, start, offset)) {
-    start = Math.min(end, alignUp(offset, clusterSize));
+  const { subclusterSize, disk } = target;
+  let start = alignDown(offset, subclusterSize);
+  let stop = Math.min(disk.size, alignUp(end, subclusterSize));
+  if (start < offset && !readsAsZeroes(target, start, offset)) {
+    start = Math.min(end, alignUp(offset, subclusterSize));
     writeRealZeroes(target, offset, start);
   }
-  if (stop > end && stop > start && !readsAsZeroes(disk, end, stop)) {
-    stop = Math.max(start, alignDown(end, clusterSize));
+  if (stop > end && stop > start && !readsAsZeroes(target, end, stop)) {
+    stop = Math.max(start, alignDown(end, subclusterSize));
     writeRealZeroes(target, stop, end);
   }
-  if (stop > start) zeroClusters(target, Math.floor(start / clusterSize), Math.ceil(stop / clusterSize), options.unmap);
+  if (stop <= start) return;
+  writeRawZeroes(target, start, stop);
+  zeroUnits(target, start, stop, options.unmap);
 }
 
-function zeroClusters(target: ZeroTarget, first: number, end: number, unmap: boolean): void {
-  for (let cluster = first; cluster < end;) {
-    const run = target.l2.run(cluster, end - cluster);
+/** Flags whole clusters, and subclusters at both ends, as zero. */
+function zeroUnits(target: ZeroTarget, start: GuestOffset, stop: GuestOffset, unmap: boolean): void {
+  const { clusterSize, disk } = target;
+  for (let at = start; at < stop;) {
+    const run = target.l2.runAt(at, stop - at);
     const already = run.kind === 'zero' || (run.kind === 'zero-allocated' && !unmap);
-    const empty = run.kind === 'unallocated' && !target.hasBacking;
-    if (!already && !empty) target.l2.linkZero(cluster, run.count, { keep: !unmap });
-    cluster += run.count;
+    if (already) {
+      at += run.length;
+      continue;
+    }
+    const cluster = Math.floor(at / clusterSize);
+    const rest = Math.min(disk.size, (cluster + 1) * clusterSize);
+    if (at > cluster * clusterSize || stop < rest) {
+      const to = Math.min(stop, rest);
+      zeroPart(target, cluster, at, to);
+      at = to;
+      continue;
+    }
+    // Whole clusters of this run, and the one that it ends in, if that is covered too.
+    const covered = stop === disk.size ? Math.ceil(stop / clusterSize) : Math.floor(stop / clusterSize);
+    const end = Math.min(covered, Math.ceil((at + run.length) / clusterSize));
+    target.l2.linkZero(cluster, end - cluster, { keep: !unmap && run.kind !== 'compressed' });
+    at = Math.min(stop, end * clusterSize);
   }
+}
+
+function zeroPart(target: ZeroTarget, cluster: number, from: GuestOffset, to: GuestOffset): void {
+  const start = cluster * target.clusterSize;
+  // A compressed cluster has no subclusters to flag.
+  if (target.l2.runAt(from, 1).kind === 'compressed') target.disk.write(from, new Uint8Array(to - from));
+  else target.l2.linkZeroPart(cluster, { from: from - start, to: alignUp(to - start, target.subclusterSize) });
 }
 
 /**
@@ -71,9 +103,11 @@ function makeEdgesResident(target: ZeroTarget, start: GuestOffset, end: GuestOff
   }
 }
 
-function readsAsZeroes(disk: Disk, start: GuestOffset, end: GuestOffset): boolean {
-  for (const extent of disk.extents(start, end - start)) {
-    if (extent.kind !== 'zero' && extent.kind !== 'unallocated') return false;
+/** Whatever backing disk the image is opened over next time. */
+function readsAsZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffset): boolean {
+  for (const extent of target.disk.extents(start, end - start)) {
+    const empty = extent.kind === 'unallocated' && !target.hasBacking;
+    if (extent.kind !== 'zero' && !empty) return false;
   }
   return true;
 }
@@ -84,9 +118,16 @@ function writeRealZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffse
   const step = alignUp(ZERO_CHUNK, clusterSize);
   for (let at = start; at < end;) {
     const stop = Math.min(end, alignDown(at, clusterSize) + step);
-    // What is nowhere stored needs no cluster to be zero.
-    if (target.hasBacking || !readsAsZeroes(disk, at, stop)) disk.write(at, new Uint8Array(stop - at));
+    disk.write(at, new Uint8Array(stop - at));
     at = stop;
+  }
+}
+
+function writeRawZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffset): void {
+  if (target.rawData === null) return;
+  const zeroes = new Uint8Array(Math.min(ZERO_CHUNK, end - start));
+  for (let at = start; at < end; at += zeroes.length) {
+    target.rawData.write(at, zeroes.subarray(0, Math.min(zeroes.length, end - at)));
   }
 }
 
@@ -96,16 +137,23 @@ export function discardRange(target: ZeroTarget, offset: GuestOffset, length: nu
   const end = offset + length;
   const first = Math.ceil(offset / clusterSize);
   const last = end === disk.size ? Math.ceil(end / clusterSize) : Math.floor(end / clusterSize);
+  if (last > first) writeRawZeroes(target, first * clusterSize, Math.min(disk.size, last * clusterSize));
   for (let cluster = first; cluster < last;) {
-    const run = target.l2.run(cluster, last - cluster);
-    discardRun(target, run.kind, cluster, run.count);
-    cluster += run.count;
+    const at = cluster * clusterSize;
+    const run = target.l2.runAt(at, Math.min(disk.size, last * clusterSize) - at);
+    // A run that ends inside a cluster leaves the rest of it to be looked at with it.
+    const whole = Math.floor(run.length / clusterSize);
+    const count = at + run.length === disk.size ? Math.ceil(run.length / clusterSize) : whole;
+    if (count > 0) discardClusters(target, run, cluster, count);
+    else target.l2.linkZero(cluster, 1, { keep: false });
+    cluster += Math.max(1, count);
   }
 }
 
-function discardRun(target: ZeroTarget, kind: string, cluster: number, count: number): void {
-  if (kind === 'zero') return;
-  if (kind === 'unallocated' && !target.hasBacking) return;
+function discardClusters(target: ZeroTarget, run: MappedRun, cluster: number, count: number): void {
+  if (run.kind === 'zero') return;
+  const nothing = run.kind === 'unallocated' && run.reserved === null;
+  if (nothing && !target.hasBacking) return;
   if (target.version === 3) target.l2.linkZero(cluster, count, { keep: false });
-  else if (kind !== 'unallocated') target.l2.unlink(cluster, count);
+  else if (!nothing) target.l2.unlink(cluster, count);
 }

@@ -10,6 +10,8 @@ import { Qcow2Error } from '../errors.js';
 import type { Geometry } from '../format/geometry.js';
 import { MAX_HOST_OFFSET } from '../format/limits.js';
 import { divideUp, hex } from '../util/integers.js';
+import type { Corruption } from './corruption.js';
+import type { FreeReason } from './discard-policy.js';
 import type { OverlapGuard } from './overlap-guard.js';
 import type { Refcounts } from './refcounts.js';
 
@@ -25,17 +27,35 @@ export interface AllocatorOptions {
   readonly guard: OverlapGuard;
   /** Called before the first change of a refcount since the image was opened or was last clean. */
   readonly beforeChange: () => void;
+  readonly corruption: Corruption;
+  /** Clusters freed for one of these reasons are given back to the host. */
+  readonly passedDown: ReadonlySet<FreeReason>;
+  readonly punchHole: (host: HostOffset, length: number) => void;
+}
+
+interface FreedRange {
+  readonly first: number;
+  count: number;
+  readonly reason: FreeReason;
 }
 
 export class Allocator {
   readonly #options: AllocatorOptions;
   /** No cluster below it is free, as far as is known. */
   #firstFree = 0;
+  #generation = 0;
+  /** Where the next compressed data may go, in a cluster that holds some already; null for none. */
+  #packAt: HostOffset | null = null;
   /** Ranges of clusters that nothing names any more, in the order they were freed. */
-  readonly #waiting: { readonly first: number; count: number }[] = [];
+  readonly #waiting: FreedRange[] = [];
 
   constructor(options: AllocatorOptions) {
     this.#options = options;
+  }
+
+  /** Changes when clusters have become free: what was known of the content of any place in the file is not known any more. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** Ranges of clusters that wait to be freed. */
@@ -72,15 +92,42 @@ export class Allocator {
     }
   }
 
-  /** The clusters that `length` bytes from `host` on touch lose one reference each, at the next flush. */
-  free(host: HostOffset, length: number): void {
+  /**
+   * Room for `length` bytes of compressed data, less than a cluster, not aligned. Each cluster that it touches is referred
+   * to once more: several compressed clusters share one, as far as its refcount goes.
+   */
+  allocateBytes(length: number): HostOffset {
+    this.#options.beforeChange();
+    const { refcounts, geometry } = this.#options;
+    const { clusterSize } = geometry;
+    const start = this.#packAt;
+    const room = start === null ? 0 : clusterSize - (start % clusterSize);
+    const shared = start === null ? 0 : Math.floor(start / clusterSize);
+    if (start === null || refcounts.get(shared) >= geometry.maxRefcount) {
+      return this.#packFrom(this.allocate(1).host, length);
+    }
+    if (room < length) {
+      // It may run over into the next cluster, if that is the one that is free.
+      const { host } = this.allocate(1);
+      if (host !== (shared + 1) * clusterSize) return this.#packFrom(host, length);
+    }
+    refcounts.add(shared, 1, 1);
+    return this.#packFrom(start, length);
+  }
+
+  /**
+   * The clusters that `length` bytes from `host` on touch lose one reference each, at the next flush. The reason decides
+   * whether their place goes back to the host with the last of them.
+   */
+  free(host: HostOffset, length: number, reason: FreeReason = 'other'): void {
     this.#options.beforeChange();
     const { clusterSize } = this.#options.geometry;
     const first = Math.floor(host / clusterSize);
     const count = divideUp(host + length, clusterSize) - first;
     const previous = this.#waiting.at(-1);
-    if (previous !== undefined && previous.first + previous.count === first) previous.count += count;
-    else this.#waiting.push({ first, count });
+    const follows = previous !== undefined && previous.first + previous.count === first;
+    if (follows && previous.reason === reason) previous.count += count;
+    else this.#waiting.push({ first, count, reason });
   }
 
   /**
@@ -88,12 +135,43 @@ export class Allocator {
    * image with wrong refcounts, is passed over: the flush that has just made everything stable has not failed.
    */
   applyFrees(): void {
+    const { refcounts, passedDown } = this.#options;
     // Taken over first: whatever happens, no range may be lowered twice.
-    const ranges = this.#waiting.splice(0);
-    for (const { first, count } of ranges) {
-      this.#options.refcounts.lower(first, count);
-      this.#firstFree = Math.min(this.#firstFree, first);
+    if (this.#waiting.length > 0) this.#generation++;
+    for (const range of this.#waiting.splice(0)) {
+      this.#lower(range);
+      this.#firstFree = Math.min(this.#firstFree, range.first);
+      if (passedDown.has(range.reason)) this.#punchHoles(range);
     }
+    const { clusterSize } = this.#options.geometry;
+    if (this.#packAt !== null && refcounts.get(Math.floor(this.#packAt / clusterSize)) === 0) this.#packAt = null;
+  }
+
+  /** A count that is too low already is told of, and no reason to fail: what it counts is not named any more. */
+  #lower({ first, count }: FreedRange): void {
+    const { refcounts, corruption, geometry } = this.#options;
+    const passedOver = refcounts.lower(first, count);
+    if (passedOver === 0) return;
+    const { clusterSize } = geometry;
+    const message = `of ${count} freed clusters from ${hex(first * clusterSize)} on, ${passedOver} had refcount 0 already`;
+    corruption.report({ message, offset: first * clusterSize, size: count * clusterSize });
+  }
+
+  #punchHoles({ first, count }: FreedRange): void {
+    const { refcounts, geometry, punchHole } = this.#options;
+    const end = first + count;
+    for (let at = first; at < end;) {
+      const free = refcounts.freeLength(at, end - at);
+      if (free > 0) punchHole(at * geometry.clusterSize, free * geometry.clusterSize);
+      at += Math.max(1, free);
+    }
+  }
+
+  #packFrom(start: HostOffset, length: number): HostOffset {
+    const end = start + length;
+    // A cluster that is full is not gone on with: the next one is not ours.
+    this.#packAt = end % this.#options.geometry.clusterSize === 0 ? null : end;
+    return start;
   }
 
   #take(first: number, count: number): ClusterRun {

@@ -1,14 +1,35 @@
 /**
  * The header of an open image: the record as it stands in the file, and the few fields that are rewritten in place. Each
  * method writes one group of fields that lies within one sector; the caller sees to the barriers around it.
+ *
+ * Autoclear bits vouch for what only software that knows them keeps up to date (spec, "autoclear_features"):
+ *
+ *   before a change of any kind        those unknown to us are cleared, stably: `beforeChange`
+ *   before one that the guest can see  those of what we know and do not keep up to date, too: `beforeGuestChange`
+ *
+ * Writing the header here is such a change and sees to it itself. A job that begins with something else calls one of the two.
  */
 import { Qcow2Error } from '../errors.js';
-import { COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_DIRTY } from '../format/features.js';
-import { HEADER_AT, HEADER_PROBE_BYTES, decodeHeader, probeClusterSize, type Header } from '../format/header.js';
+import {
+  AUTOCLEAR_RAW_DATA_FILE,
+  COMPATIBLE_LAZY_REFCOUNTS,
+  INCOMPATIBLE_CORRUPT,
+  INCOMPATIBLE_DIRTY,
+  KNOWN_AUTOCLEAR,
+} from '../format/features.js';
+import {
+  HEADER_AT,
+  HEADER_PROBE_BYTES,
+  decodeHeader,
+  hasDataFile,
+  probeClusterSize,
+  type Header,
+} from '../format/header.js';
 import { SNAPSHOT_FIXED_BYTES } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { alignUp, hex } from '../util/integers.js';
+import { rewriteHeader } from './header-rewrite.js';
 
 /** Reads and checks the header. Throws `NOT_QCOW2`, `BAD_IMAGE` or `UNSUPPORTED`; changes nothing. */
 export function readHeader(storage: Storage): Header {
@@ -39,19 +60,26 @@ function checkPlaces(header: Header, fileSize: number): void {
 
 export class HeaderState {
   readonly #storage: Storage;
+  readonly #lazyRefcounts: boolean | undefined;
   #header: Header;
 
-  constructor(storage: Storage, header: Header) {
+  /** Throws `BAD_ARGUMENT` for lazy refcounts of an image of version 2, which has no dirty bit. */
+  constructor(storage: Storage, header: Header, options: { readonly lazyRefcounts?: boolean | undefined } = {}) {
+    if (options.lazyRefcounts === true && header.version < 3) {
+      throw new Qcow2Error('BAD_ARGUMENT', `lazyRefcounts needs version 3; the image has version ${header.version}`);
+    }
     this.#storage = storage;
     this.#header = header;
+    this.#lazyRefcounts = options.lazyRefcounts;
   }
 
   get value(): Header {
     return this.#header;
   }
 
+  /** Whether refcounts are written late: as the feature bit says, unless the caller chose otherwise. */
   get lazyRefcounts(): boolean {
-    return (this.#header.compatible & COMPATIBLE_LAZY_REFCOUNTS) !== 0n;
+    return this.#lazyRefcounts ?? (this.#header.compatible & COMPATIBLE_LAZY_REFCOUNTS) !== 0n;
   }
 
   get dirty(): boolean {
@@ -59,15 +87,27 @@ export class HeaderState {
   }
 
   setDirty(dirty: boolean): void {
-    const others = this.#header.incompatible & ~INCOMPATIBLE_DIRTY;
-    const incompatible = dirty ? others | INCOMPATIBLE_DIRTY : others;
-    this.#writeFlags(HEADER_AT.incompatible, incompatible);
-    this.#header = { ...this.#header, incompatible };
+    this.#setIncompatible(INCOMPATIBLE_DIRTY, dirty);
   }
 
-  setAutoclear(autoclear: bigint): void {
-    this.#writeFlags(HEADER_AT.autoclear, autoclear);
-    this.#header = { ...this.#header, autoclear };
+  /** Marks the image corrupt. Version 3 only. */
+  setCorrupt(): void {
+    this.#setIncompatible(INCOMPATIBLE_CORRUPT, true);
+  }
+
+  /** The autoclear bits that outlive a change the guest can see; what the others vouch for, bitmaps included, does not. */
+  get autoclearAfterGuestChange(): bigint {
+    return hasDataFile(this.#header) ? this.#header.autoclear & AUTOCLEAR_RAW_DATA_FILE : 0n;
+  }
+
+  /** To be called before the first change of anything in the file. Stable when it returns. */
+  beforeChange(): void {
+    this.#keepAutoclear(this.#header.autoclear & KNOWN_AUTOCLEAR);
+  }
+
+  /** To be called before the first change of anything the guest can see. Stable when it returns. */
+  beforeGuestChange(): void {
+    this.#keepAutoclear(this.autoclearAfterGuestChange);
   }
 
   setRefcountTable(refcountTableOffset: number, refcountTableClusters: number): void {
@@ -75,7 +115,7 @@ export class HeaderState {
     const view = viewOf(bytes);
     setUint64(view, 0, refcountTableOffset);
     view.setUint32(8, refcountTableClusters);
-    this.#storage.write(HEADER_AT.refcountTableOffset, bytes);
+    this.#writeFields(HEADER_AT.refcountTableOffset, bytes);
     this.#header = { ...this.#header, refcountTableOffset, refcountTableClusters };
   }
 
@@ -87,13 +127,41 @@ export class HeaderState {
     view.setUint32(8, this.#header.cryptMethod);
     view.setUint32(HEADER_AT.l1Entries - HEADER_AT.size, l1Entries);
     setUint64(view, HEADER_AT.l1Offset - HEADER_AT.size, l1Offset);
-    this.#storage.write(HEADER_AT.size, bytes);
+    this.#writeFields(HEADER_AT.size, bytes);
     this.#header = { ...this.#header, size, l1Offset, l1Entries };
   }
 
-  #writeFlags(at: number, flags: bigint): void {
-    const bytes = new Uint8Array(8);
-    viewOf(bytes).setBigUint64(0, flags);
+  /**
+   * Writes the whole header anew, with its extensions and names; stable when it returns (`header-rewrite.ts`). Autoclear bits
+   * that are unknown go with the same write.
+   */
+  rewrite(next: Header): void {
+    const known = { ...next, autoclear: next.autoclear & KNOWN_AUTOCLEAR };
+    this.#header = rewriteHeader(this.#storage, this.#header, known);
+  }
+
+  #setIncompatible(bit: bigint, on: boolean): void {
+    const others = this.#header.incompatible & ~bit;
+    const incompatible = on ? others | bit : others;
+    this.#writeFields(HEADER_AT.incompatible, flagBytes(incompatible));
+    this.#header = { ...this.#header, incompatible };
+  }
+
+  #keepAutoclear(autoclear: bigint): void {
+    if (autoclear === this.#header.autoclear) return;
+    this.#storage.write(HEADER_AT.autoclear, flagBytes(autoclear));
+    this.#header = { ...this.#header, autoclear };
+    this.#storage.flush();
+  }
+
+  #writeFields(at: number, bytes: Uint8Array): void {
+    this.beforeChange();
     this.#storage.write(at, bytes);
   }
+}
+
+function flagBytes(flags: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  viewOf(bytes).setBigUint64(0, flags);
+  return bytes;
 }

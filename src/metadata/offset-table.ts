@@ -11,6 +11,7 @@ import { SECTOR_BYTES } from '../format/limits.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
 import { alignUp, hex, isAligned } from '../util/integers.js';
+import type { CorruptionFinding } from './corruption.js';
 
 const ENTRIES_PER_SECTOR = SECTOR_BYTES / 8;
 const COPIED = 0x8000_0000;
@@ -26,6 +27,10 @@ export interface OffsetTableOptions {
   readonly clusterSize: number;
   /** Bits of the high word that are part of the offset. */
   readonly highMask: number;
+  /** The error to throw for a misaligned offset. Default: `CORRUPT`, and nothing else. */
+  readonly corrupt?: ((finding: CorruptionFinding) => Qcow2Error) | undefined;
+  /** Called with each range of the file before it is written; throws to prevent it. */
+  readonly beforeWrite?: ((offset: HostOffset, length: number) => void) | undefined;
 }
 
 /** Offsets of L2 tables have 56 bits. */
@@ -101,6 +106,7 @@ export class OffsetTable {
       while (end < sectors.length && sectors[end] === sectors[end - 1]! + 1) end++;
       const first = sectors[start]! * ENTRIES_PER_SECTOR;
       const last = Math.min(this.entries, (sectors[end - 1]! + 1) * ENTRIES_PER_SECTOR);
+      this.#options.beforeWrite?.(this.#offset + first * 8, (last - first) * 8);
       this.#options.storage.write(this.#offset + first * 8, this.#encode(first, last));
       start = end;
     }
@@ -147,12 +153,12 @@ export class OffsetTable {
   }
 
   #checked(index: number, host: HostOffset): HostOffset {
-    const { storage, name, clusterSize } = this.#options;
-    if (host !== 0 && (!isAligned(host, clusterSize) || host >= storage.size)) {
-      const limits = `it must be a multiple of ${hex(clusterSize)} inside the file, which ends at ${hex(storage.size)}`;
-      throw new Qcow2Error('CORRUPT', `entry ${index} of the ${name} names offset ${hex(host)}; ${limits}`);
-    }
-    return host;
+    const { storage, name, clusterSize, corrupt } = this.#options;
+    if (isAligned(host, clusterSize) && (host < storage.size || host === 0)) return host;
+    const limits = `it must be a multiple of ${hex(clusterSize)} inside the file, which ends at ${hex(storage.size)}`;
+    const message = `entry ${index} of the ${name} names offset ${hex(host)}; ${limits}`;
+    if (corrupt === undefined || isAligned(host, clusterSize)) throw new Qcow2Error('CORRUPT', message);
+    throw corrupt({ message, offset: this.#offset + index * 8, size: 8 });
   }
 }
 

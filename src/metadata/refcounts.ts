@@ -39,6 +39,8 @@ interface Slice {
 
 export class Refcounts {
   readonly table: OffsetTable;
+  /** How often any count was changed: a long job sees by it that what it has counted is stale. */
+  changes = 0;
   readonly #storage: Storage;
   readonly #header: HeaderState;
   readonly #geometry: Geometry;
@@ -70,6 +72,7 @@ export class Refcounts {
     const slice = this.#slice(cluster, 1)!;
     this.#kernels.refcountSet(slice.address, this.#geometry.refcountOrder, slice.first, value);
     this.#cache.markDirty(slice.offset);
+    this.changes++;
   }
 
   /**
@@ -78,6 +81,7 @@ export class Refcounts {
    */
   add(first: number, count: number, delta: number): void {
     let done = 0;
+    this.changes++;
     while (done < count) {
       const cluster = first + done;
       const slice = this.#slice(cluster, count - done);
@@ -93,25 +97,28 @@ export class Refcounts {
     }
   }
 
-  /** Lowers the counts of `count` clusters by one, but for those that are 0 already or have no block. */
-  lower(first: number, count: number): void {
+  /**
+   * Lowers the counts of `count` clusters by one, but for those that are 0 already or have no block. Returns how many
+   * were passed over.
+   */
+  lower(first: number, count: number): number {
     const { refcountOrder } = this.#geometry;
+    let passedOver = 0;
     let done = 0;
+    this.changes++;
     while (done < count) {
       const slice = this.#slice(first + done, count - done);
-      if (slice === null) {
+      const used = slice && this.#kernels.refcountUsedLength(slice.address, refcountOrder, slice.first, slice.end);
+      if (slice === null || !used) {
+        passedOver++;
         done++;
         continue;
       }
-      const { address, offset, first: from, end } = slice;
-      const used = this.#kernels.refcountUsedLength(address, refcountOrder, from, end);
-      if (used > 0) {
-        this.#kernels.refcountAdd(address, refcountOrder, from, used, -1);
-        this.#cache.markDirty(offset);
-      }
-      // What follows, if anything of the slice does, is 0.
-      done += Math.max(1, used);
+      this.#kernels.refcountAdd(slice.address, refcountOrder, slice.first, used, -1);
+      this.#cache.markDirty(slice.offset);
+      done += used;
     }
+    return passedOver;
   }
 
   /** The first cluster at or after `from` that is free, making its block if it has none. */
@@ -168,6 +175,7 @@ export class Refcounts {
     if (countsItself) encodeOnes(content, refcountOrder, own, 1);
     this.#cache.forget(host, clusterSize);
     this.#storage.write(host, content);
+    this.changes++;
     this.table.set(index, host, { copied: false });
   }
 
@@ -182,6 +190,7 @@ export class Refcounts {
       return this.reserveAtEnd(count);
     }
     this.#writeEndBlocks(plan);
+    this.changes++;
     for (let index = 0; index < plan.blocks; index++) {
       const host = (plan.firstCluster + index) * this.#geometry.clusterSize;
       this.table.set(plan.firstBlock + index, host, { copied: false });

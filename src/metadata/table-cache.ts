@@ -5,6 +5,7 @@
  * read 2 MiB. A slice is known by its host offset. Eviction goes round like the hand of a clock.
  *
  * - An address is good until the next `load` of the same cache.
+ * - `dropUnused`, called now and then, forgets the clean slices that were not looked up since the call before.
  * - A dirty slice reaches the storage in `writeBack` only. Before it evicts a dirty slice, the cache calls
  *   `makeDependenciesStable` and then writes back all that is dirty: the one barrier serves every slice.
  * - `native` slices are kept with their byte order reversed (L2 tables), see `kernels/kernels.ts`.
@@ -24,9 +25,15 @@ export interface TableCacheOptions {
   readonly native: boolean;
   /** Everything a slice of this cache may name is stable when it returns. */
   readonly makeDependenciesStable: () => void;
+  /** Called with each range of the file before it is written; throws to prevent it. */
+  readonly beforeWrite?: ((offset: HostOffset, length: number) => void) | undefined;
 }
 
 const EMPTY = -1;
+/** Bits of `#recentlyUsed`: since the hand of the clock passed, and since the last `dropUnused`. */
+const SINCE_HAND = 1;
+const SINCE_DROP = 2;
+const JUST_USED = SINCE_HAND | SINCE_DROP;
 
 export class TableCache {
   readonly slotBytes: number;
@@ -35,21 +42,26 @@ export class TableCache {
   readonly #options: TableCacheOptions;
   readonly #slotOf = new Map<HostOffset, number>();
   readonly #offsetOf: Float64Array;
-  readonly #dirty: Uint8Array;
   readonly #recentlyUsed: Uint8Array;
-  #dirtyCount = 0;
+  readonly #dirtySlots = new Set<number>();
+  /** Slots from 0 on that have ever held a slice, and so cost memory. */
+  #touched = 0;
   #hand = 0;
 
   constructor(options: TableCacheOptions) {
     this.#options = options;
     this.slotBytes = options.slotBytes;
     this.#offsetOf = new Float64Array(options.slots).fill(EMPTY);
-    this.#dirty = new Uint8Array(options.slots);
     this.#recentlyUsed = new Uint8Array(options.slots);
   }
 
   get dirty(): boolean {
-    return this.#dirtyCount > 0;
+    return this.#dirtySlots.size > 0;
+  }
+
+  /** Bytes of the slices held, and of the memory that has been in use for slices at some time. */
+  get usage(): { readonly held: number; readonly touched: number } {
+    return { held: this.#slotOf.size * this.slotBytes, touched: this.#touched * this.slotBytes };
   }
 
   /** The address of the slice at `offset`, read from the storage if it is not here. */
@@ -57,7 +69,7 @@ export class TableCache {
     const known = this.#slotOf.get(offset);
     if (known !== undefined) {
       this.hits++;
-      this.#recentlyUsed[known] = 1;
+      this.#recentlyUsed[known] = JUST_USED;
       return this.#address(known);
     }
     this.misses++;
@@ -68,17 +80,14 @@ export class TableCache {
     if (native) kernels.swap64(address, address, this.slotBytes / 8);
     this.#slotOf.set(offset, slot);
     this.#offsetOf[slot] = offset;
-    this.#recentlyUsed[slot] = 1;
+    this.#recentlyUsed[slot] = JUST_USED;
+    this.#touched = Math.max(this.#touched, slot + 1);
     return address;
   }
 
   /** Says that the slice at `offset`, which has just been loaded, was changed. */
   markDirty(offset: HostOffset): void {
-    const slot = this.#slotOf.get(offset)!;
-    if (this.#dirty[slot] === 0) {
-      this.#dirty[slot] = 1;
-      this.#dirtyCount++;
-    }
+    this.#dirtySlots.add(this.#slotOf.get(offset)!);
   }
 
   /** Forgets the slices in a range of the file, dirty or not: the range is no table any more, or was written past us. */
@@ -89,12 +98,19 @@ export class TableCache {
     }
   }
 
+  /** Forgets the clean slices that nobody looked up since the last call. */
+  dropUnused(): void {
+    for (const slot of this.#slotOf.values()) {
+      const used = (this.#recentlyUsed[slot]! & SINCE_DROP) !== 0;
+      if (used) this.#recentlyUsed[slot]! &= ~SINCE_DROP;
+      else if (!this.#dirtySlots.has(slot)) this.#release(slot);
+    }
+  }
+
   /** Writes all dirty slices, in the order of the file, neighbours in one write. Their dependencies must be stable. */
   writeBack(): void {
-    if (this.#dirtyCount === 0) return;
-    const slots: number[] = [];
-    for (let slot = 0; slot < this.#dirty.length; slot++) if (this.#dirty[slot] === 1) slots.push(slot);
-    slots.sort((a, b) => this.#offsetOf[a]! - this.#offsetOf[b]!);
+    if (!this.dirty) return;
+    const slots = [...this.#dirtySlots].sort((a, b) => this.#offsetOf[a]! - this.#offsetOf[b]!);
     const perWrite = SCRATCH_BYTES / this.slotBytes;
     let start = 0;
     while (start < slots.length) {
@@ -110,18 +126,17 @@ export class TableCache {
   }
 
   #writeRun(slots: readonly number[]): void {
-    const { kernels, storage, native } = this.#options;
+    const { kernels, storage, native, beforeWrite } = this.#options;
+    const offset = this.#offsetOf[slots[0]!]!;
+    beforeWrite?.(offset, slots.length * this.slotBytes);
     slots.forEach((slot, index) => {
       const to = index * this.slotBytes;
       const from = this.#address(slot);
       if (native) kernels.swap64(from, to, this.slotBytes / 8);
       else kernels.bytes.copyWithin(to, from, from + this.slotBytes);
     });
-    storage.write(this.#offsetOf[slots[0]!]!, kernels.bytes.subarray(0, slots.length * this.slotBytes));
-    for (const slot of slots) {
-      this.#dirty[slot] = 0;
-      this.#dirtyCount--;
-    }
+    storage.write(offset, kernels.bytes.subarray(0, slots.length * this.slotBytes));
+    for (const slot of slots) this.#dirtySlots.delete(slot);
   }
 
   #address(slot: number): number {
@@ -132,11 +147,11 @@ export class TableCache {
     for (;;) {
       const slot = this.#hand;
       this.#hand = (this.#hand + 1) % this.#offsetOf.length;
-      if (this.#recentlyUsed[slot] === 1) {
-        this.#recentlyUsed[slot] = 0;
+      if ((this.#recentlyUsed[slot]! & SINCE_HAND) !== 0) {
+        this.#recentlyUsed[slot]! &= ~SINCE_HAND;
         continue;
       }
-      if (this.#dirty[slot] === 1) {
+      if (this.#dirtySlots.has(slot)) {
         this.#options.makeDependenciesStable();
         this.writeBack();
       }
@@ -146,10 +161,7 @@ export class TableCache {
   }
 
   #release(slot: number): void {
-    if (this.#dirty[slot] === 1) {
-      this.#dirty[slot] = 0;
-      this.#dirtyCount--;
-    }
+    this.#dirtySlots.delete(slot);
     this.#slotOf.delete(this.#offsetOf[slot]!);
     this.#offsetOf[slot] = EMPTY;
     this.#recentlyUsed[slot] = 0;

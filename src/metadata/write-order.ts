@@ -31,7 +31,10 @@ import type { Refcounts } from './refcounts.js';
 import type { TableCache } from './table-cache.js';
 
 export interface WriteOrderParts {
+  /** Metadata. */
   readonly storage: Storage;
+  /** Guest data: the same, or an external data file. */
+  readonly data: Storage;
   readonly header: HeaderState;
   readonly refcounts: Refcounts;
   readonly allocator: Allocator;
@@ -48,8 +51,9 @@ export class WriteOrder {
 
   /** Before an L2 entry is written: the refcounts and the data of what it names (invariants 1 and 2). */
   makeL2DependenciesStable(): void {
-    const { refcounts, storage, header } = this.#parts;
+    const { refcounts, storage, data, header } = this.#parts;
     if (!header.dirty) refcounts.write();
+    if (data !== storage) data.flush();
     storage.flush();
   }
 
@@ -78,7 +82,7 @@ export class WriteOrder {
   }
 
   /** A flush after which the file is clean: refcounts written, dirty bit cleared last. */
-  shutDown(): void {
+  makeClean(): void {
     const { storage, header, refcounts } = this.#parts;
     this.flush();
     refcounts.write();

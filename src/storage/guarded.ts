@@ -5,6 +5,7 @@
  *   change is refused with `POISONED` until the image is opened again (invariant 8 of `metadata/write-order.ts`). Reads
  *   go on: what the guest was told is still in the caches and in the file.
  * - Errors of the host become `Qcow2Error`s, with the cause kept.
+ * - An image that was found corrupt *seals* it, with the same effect.
  * - It knows whether anything was written since the last flush, so that a barrier with nothing before it costs nothing.
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
@@ -16,6 +17,7 @@ export class GuardedStorage implements Storage {
   #failure: unknown = undefined;
   #closed = false;
   #unstable = false;
+  #punchesHoles = true;
 
   constructor(inner: Storage) {
     this.#inner = inner;
@@ -61,6 +63,27 @@ export class GuardedStorage implements Storage {
     }
     this.#change('flush', () => this.#inner.flush());
     this.#unstable = false;
+  }
+
+  /** Passed on where the host can. It is a hint: one that fails changes nothing, and is the last. */
+  punchHole(offset: number, length: number): void {
+    if (!this.#punchesHoles || this.poisoned) return;
+    this.#checkOpen();
+    try {
+      this.#inner.punchHole?.(offset, length);
+    } catch {
+      this.#punchesHoles = false;
+    }
+  }
+
+  refresh(): void {
+    this.#checkOpen();
+    this.#inner.refresh?.();
+  }
+
+  /** Refuses every change from now on: the image is known to be damaged, and `reason` says how. */
+  seal(reason: Qcow2Error): void {
+    this.#failure ??= reason;
   }
 
   /** Closes the inner storage, once; poisoned or not. */

@@ -40,6 +40,11 @@ export class MemoryStorage implements Storage {
 
   flush(): void {}
 
+  /** Zeroes the range: what is copied or compressed afterwards is smaller for it. */
+  punchHole(offset: number, length: number): void {
+    this.#bytes.fill(0, offset, Math.min(this.#size, offset + length));
+  }
+
   close(): void {}
 
   /** A copy of the content. */

@@ -28,6 +28,10 @@ export class ReadOnlyStorage implements Storage {
 
   flush(): void {}
 
+  refresh(): void {
+    this.#inner.refresh?.();
+  }
+
   close(): void {
     this.#inner.close();
   }

@@ -15,5 +15,12 @@ export interface Storage {
   truncate(size: number): void;
   /** The only barrier: when it returns, all that was written before is stable. */
   flush(): void;
+  /**
+   * A hint that nobody needs `length` bytes from `offset` any more: until they are written again they read as zeroes or as
+   * they were. Left out where the host can't give their place back.
+   */
+  punchHole?(offset: number, length: number): void;
+  /** Somebody else may have had the file: what is remembered of it, its size, is asked for again. */
+  refresh?(): void;
   close(): void;
 }

@@ -10,6 +10,7 @@ import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { createImage } from '../image/create.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { openChain, type BackingOpener, type BackingReference } from '../image/open.js';
+import { runtimeOptions, type RuntimeOptions } from '../image/runtime-options.js';
 import type { Storage } from '../storage/storage.js';
 import type { Claim, ClaimMode, ImageFiles } from './image-files.js';
 import type { NewDisk, OpenRequest } from './protocol.js';
@@ -85,17 +86,12 @@ function describeImage(image: Qcow2Image, path: string): DiskInfo {
   };
 }
 
-type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing' | 'l2CacheBytes' | 'refcountCacheBytes'>;
+type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing'> & RuntimeOptions;
 
 async function openImageStorage(storage: Storage, options: ImageOptions, claims: Claims): Promise<Qcow2Image> {
-  const { readOnly, l2CacheBytes, refcountCacheBytes } = options;
+  const { readOnly, backing } = options;
   try {
-    return await openChain(storage, {
-      readOnly,
-      opener: claims.opener(options.backing),
-      ...(l2CacheBytes === undefined ? {} : { l2CacheBytes }),
-      ...(refcountCacheBytes === undefined ? {} : { refcountCacheBytes }),
-    });
+    return await openChain(storage, { ...runtimeOptions(options), readOnly, opener: claims.opener(backing) });
   } catch (error) {
     storage.close();
     throw error;
@@ -133,7 +129,7 @@ async function sizeOfNewDisk(files: ImageFiles, create: NewDisk, allowed: readon
   const claims = new Claims(files);
   try {
     const opener = claims.opener(allowed);
-    const storage = await opener({ ...create.backing, depth: 1 });
+    const storage = await opener({ ...create.backing, depth: 1, role: 'backing', writable: false });
     if (create.backing.format === 'raw') {
       storage.close();
       return create.size ?? Math.ceil(storage.size / SECTOR_BYTES) * SECTOR_BYTES;
@@ -160,25 +156,23 @@ class Claims {
     this.#held.set(name, await this.#files.claim(name, mode));
   }
 
-  /** Opens the backing files of `allowed`, each once in a chain. */
+  /** Opens the backing and data files of `allowed`, each once in a chain. */
   opener(allowed: readonly string[]): (reference: BackingReference) => Promise<Storage> {
     const open = async (reference: BackingReference): Promise<Storage> => {
-      const { name } = reference;
+      const { name, writable } = reference;
+      const what = reference.role === 'data' ? 'external data file' : 'backing file';
       if (!allowed.includes(name)) {
-        throw new Qcow2Error(
-          'BACKING',
-          `the image names the backing file "${name}", which was not allowed to be opened`,
-        );
+        throw new Qcow2Error('BACKING', `the image names the ${what} "${name}", which was not allowed to be opened`);
       }
       if (this.#held.has(name)) {
-        throw new Qcow2Error('BACKING', `the backing file "${name}" occurs twice in one chain of backing files`);
+        throw new Qcow2Error('BACKING', `the ${what} "${name}" occurs twice in one chain of files`);
       }
       try {
-        await this.add(name, 'read');
-        return await this.#files.open(name, 'read-only');
+        await this.add(name, writable ? 'write' : 'read');
+        return await this.#files.open(name, writable ? 'read-write' : 'read-only');
       } catch (error) {
         if (!isQcow2Error(error, 'NOT_FOUND')) throw error;
-        throw new Qcow2Error('BACKING', `the backing file ${this.#files.path(name)} does not exist`, { cause: error });
+        throw new Qcow2Error('BACKING', `the ${what} ${this.#files.path(name)} does not exist`, { cause: error });
       }
     };
     return open satisfies BackingOpener;

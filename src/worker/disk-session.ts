@@ -101,6 +101,20 @@ export class DiskSession {
     }
   }
 
+  /** Seconds between two calls of `cleanCaches`, 0 for none. */
+  get cacheCleanInterval(): number {
+    return this.#disk.image.cacheCleanInterval;
+  }
+
+  /** Gives memory back that is not in use. Only between requests. */
+  cleanCaches(): void {
+    try {
+      this.#disk.image.cleanCaches();
+    } catch {
+      // An image that is damaged, or whose remote base is not all here, tells so to the next request.
+    }
+  }
+
   /** Flushes and closes. The exported file stays: its reader may not be done. */
   close(): void {
     this.#disk.close();

@@ -15,6 +15,7 @@
  */
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
+import type { RuntimeOptions } from '../image/runtime-options.js';
 import type { Progress } from '../util/progress.js';
 import type { DiskInfo, DiskStats } from './remote-disk.js';
 
@@ -27,18 +28,16 @@ export interface FileAddress {
 }
 
 /** As `createImage` takes it; the size may be left out when there is a backing file to take it from. */
-export type NewDisk = Omit<CreateOptions, 'size'> & { readonly size?: number };
+export type NewDisk = Omit<CreateOptions, 'size' | 'dataFile'> & { readonly size?: number };
 
 /** Opens the one disk of this worker. */
-export interface OpenRequest extends FileAddress {
+export interface OpenRequest extends FileAddress, RuntimeOptions {
   readonly kind: 'open';
   /** Creates the file if it does not exist. */
   readonly create?: NewDisk;
   readonly readOnly: boolean;
   /** Names, in the same folder, that the image and its backing files may name as their backing file. */
   readonly backing: readonly string[];
-  readonly l2CacheBytes?: number;
-  readonly refcountCacheBytes?: number;
 }
 
 export interface ReadRequest {

@@ -50,6 +50,9 @@ type Handlers = {
 /** How long an export runs before it lets others have a turn. */
 const EXPORT_SLICE_MILLISECONDS = 8;
 
+/** Timers count in 31 bits. */
+const LONGEST_INTERVAL_MILLISECONDS = 2 ** 31 - 1;
+
 /** They change nothing that an export looks at. */
 const PASS_AN_EXPORT: ReadonlySet<RequestKind> = new Set<RequestKind>(['read', 'flush', 'stats']);
 
@@ -73,6 +76,7 @@ class Server {
   readonly #cancelled = new Set<number>();
   #idle = false;
   #session: DiskSession | null = null;
+  #cleaning: ReturnType<typeof setInterval> | undefined;
   #intake: FileIntake | null = null;
 
   constructor(port: ServerPort, openDirectory: OpenDirectory) {
@@ -162,13 +166,25 @@ class Server {
     checkFileName(request.name);
     const files = await this.#openDirectory(request.directory);
     const disk = await openDiskFile(files, request);
-    this.#session = new DiskSession(files, disk);
+    const session = new DiskSession(files, disk);
+    this.#session = session;
+    this.#startCleaning(session);
     return disk.info;
+  }
+
+  /** Now and then, when no request is under way. */
+  #startCleaning(session: DiskSession): void {
+    if (session.cacheCleanInterval === 0) return;
+    const milliseconds = Math.min(session.cacheCleanInterval * 1000, LONGEST_INTERVAL_MILLISECONDS);
+    this.#cleaning = setInterval(() => {
+      if (this.#running === null) session.cleanCaches();
+    }, milliseconds);
   }
 
   async #close(): Promise<null> {
     const session = this.#disk();
     this.#session = null;
+    clearInterval(this.#cleaning);
     session.close();
     return null;
   }

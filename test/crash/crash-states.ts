@@ -15,7 +15,7 @@ import type { StorageEvent } from './recording-storage.js';
 const SECTOR_BYTES = 512;
 
 /** How much of the unstable writes is kept. The plain ones find most, the random ones find the rest. */
-const KEEPING = [
+export const KEEPING = [
   'nothing',
   'everything',
   'one',
@@ -72,12 +72,17 @@ function lastBarrierBefore(events: readonly StorageEvent[], at: number, floor: n
   return floor;
 }
 
-function apply(storage: MemoryStorage, event: StorageEvent | undefined): void {
+export function apply(storage: MemoryStorage, event: StorageEvent | undefined): void {
   if (event?.kind === 'write') storage.write(event.offset, event.bytes);
   else if (event?.kind === 'truncate') storage.truncate(event.size);
 }
 
-function surviving(unstable: readonly StorageEvent[], keeping: Keeping, random: SeededRandom): readonly StorageEvent[] {
+/** What of the `unstable` events is there after the crash; writes may come back in pieces. */
+export function surviving(
+  unstable: readonly StorageEvent[],
+  keeping: Keeping,
+  random: SeededRandom,
+): readonly StorageEvent[] {
   if (unstable.length === 0) return unstable;
   const chosen = random.below(unstable.length);
   switch (keeping) {

@@ -83,6 +83,13 @@ const SCENARIOS: readonly Scenario[] = [
     operations: 80,
     longestBytes: 20_000,
   },
+  {
+    title: 'version 3, whose refcounts are lazy or not, and whose options change all the time',
+    create: { size: 0x10_0000, clusterSize: 4096, version: 3 },
+    operations: 80,
+    longestBytes: 40_000,
+    reopens: true,
+  },
 ];
 
 /** An image with a snapshot and compressed clusters, made by QEMU: shared clusters are copied while it crashes. */

@@ -39,6 +39,12 @@ export class RecordingStorage implements Storage {
     this.#inner.truncate(size);
   }
 
+  /** To a crash a hole is a write of zeroes. */
+  punchHole(offset: number, length: number): void {
+    const end = Math.min(this.size, offset + length);
+    if (end > offset) this.write(offset, new Uint8Array(end - offset));
+  }
+
   flush(): void {
     this.events.push({ kind: 'flush' });
   }

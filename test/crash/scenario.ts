@@ -28,6 +28,8 @@ export interface Scenario {
   readonly longestBytes: number;
   /** The disk grows to this size halfway. */
   readonly growTo?: number;
+  /** Now and then the image is reopened with other options, or let go of and taken up again. */
+  readonly reopens?: boolean;
 }
 
 export interface Recording {
@@ -43,8 +45,8 @@ export function openScenario(scenario: Scenario, storage: RecordingStorage | Mem
   const below: Disk | null = backing ? new RawDisk(new MemoryStorage(backing.slice())) : null;
   const options: OpenOptions = {
     backing: below,
-    l2CacheBytes: 2 * create.clusterSize,
-    refcountCacheBytes: 2 * create.clusterSize,
+    l2CacheSize: 2 * create.clusterSize,
+    refcountCacheSize: 2 * create.clusterSize,
   };
   return openImage(storage, options);
 }
@@ -72,6 +74,10 @@ export function record(scenario: Scenario, random: SeededRandom): Recording {
       model = grown;
       image.resize(growTo);
     }
+    if (scenario.reopens && random.oneIn(8)) {
+      takeUpAgain(image, random);
+      history.flushed(storage.events.length, model.bytes);
+    }
     if (random.oneIn(6)) {
       image.flush();
       history.flushed(storage.events.length, model.bytes);
@@ -80,4 +86,24 @@ export function record(scenario: Scenario, random: SeededRandom): Recording {
   image.close();
   history.flushed(storage.events.length, model.bytes);
   return { storage, history };
+}
+
+/** After any of these all is stable. */
+function takeUpAgain(image: Qcow2Image, random: SeededRandom): void {
+  switch (random.below(4)) {
+    case 0:
+      image.reopen({ lazyRefcounts: random.oneIn(2), discard: { other: random.oneIn(2) } });
+      break;
+    case 1:
+      image.reopen({ readOnly: true });
+      image.reopen({ readOnly: false });
+      break;
+    case 2:
+      image.inactivate();
+      image.invalidate();
+      break;
+    default:
+      image.flush();
+      image.cleanCaches();
+  }
 }

@@ -24,6 +24,7 @@ function sample(changes: Partial<Header> = {}): Header {
     additionalFields: new Uint8Array(8),
     extensions: [],
     backingFile: null,
+    dataFileName: null,
     ...changes,
   };
 }

@@ -159,17 +159,27 @@ function featureName(bit: number, name: string): Uint8Array {
 }
 
 const FEATURES: readonly BadHeader[] = [
-  incompatibleBit(2n, 'an external data file', [/bit 2/, /data file/]),
-  incompatibleBit(4n, 'extended L2 entries', [/bit 4/, /extended L2/]),
+  {
+    title: 'an external data file that is not given',
+    damage: ({ view }) => view.setBigUint64(FIELD.incompatible, 1n << 2n),
+    codes: ['BACKING'],
+    says: [/external data file/],
+  },
+  {
+    title: 'extended L2 entries in clusters too small for them',
+    damage: ({ view }) => view.setBigUint64(FIELD.incompatible, 1n << 4n),
+    codes: ['BAD_IMAGE'],
+    says: [/cluster_bits is 12/, /14/],
+  },
   incompatibleBit(63n, 'the last incompatible bit', [/bit 63/]),
   unsupported(
-    'zstd as its compression type',
+    'a compression type that nobody knows',
     ({ view }) => {
       view.setBigUint64(FIELD.incompatible, 1n << 3n);
       view.setUint32(FIELD.headerLength, 112);
-      view.setBigUint64(FIELD.compressionType, 1n << 56n);
+      view.setBigUint64(FIELD.compressionType, 2n << 56n);
     },
-    [/bit 3/, /compression type/],
+    [/compression_type is 2/],
   ),
   unsupported(
     'an unknown incompatible bit that the image itself names',

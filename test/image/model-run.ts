@@ -55,8 +55,8 @@ class ReopenedImage {
     const { backing, create, kernels } = this.run;
     // One slice of each table at most: every change of table is an eviction.
     const options: OpenOptions = {
-      l2CacheBytes: create.clusterSize,
-      refcountCacheBytes: create.clusterSize,
+      l2CacheSize: create.clusterSize,
+      refcountCacheSize: create.clusterSize,
       backing: backing ? new RawDisk(new ReadOnlyStorage(new MemoryStorage(backing.slice()))) : null,
       ...(kernels ? { kernels } : {}),
     };

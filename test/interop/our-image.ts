@@ -20,7 +20,7 @@ export function openOurs(path: string, options: OpenOptions = {}): Promise<Qcow2
   const storage = NodeFileStorage.open(path, { readOnly: options.readOnly ?? false });
   return openChain(storage, {
     ...options,
-    opener: ({ name }) => NodeFileStorage.open(name, { readOnly: true }),
+    opener: ({ name, writable }) => NodeFileStorage.open(name, { readOnly: !writable }),
   });
 }
 

@@ -2,6 +2,7 @@
  * Turns on one image: QEMU writes, we write, and a model keeps what a guest must read after each.
  */
 import type { Disk } from '../../src/disk.js';
+import type { Qcow2Image } from '../../src/index.js';
 import { act, randomRange, type DiskAction } from '../support/disk-actions.js';
 import { ModelDisk, type ModelShape, type Range } from '../support/model-disk.js';
 import type { SeededRandom } from '../support/seeded-random.js';
@@ -32,10 +33,24 @@ export class Turns {
     }
   }
 
+  /** `count` compressed writes of ours, of some clusters each. */
+  oursCompressed(image: Qcow2Image, count: number): void {
+    const { size, clusterSize } = this.#shape;
+    for (let index = 0; index < count; index++) {
+      const start = Math.floor(this.#range().offset / clusterSize) * clusterSize;
+      const length = Math.min(size - start, clusterSize * this.#random.between(1, 3));
+      const content = this.#compressible(length);
+      this.#touch({ offset: start, length });
+      image.writeCompressed(start, content);
+      this.model.write(start, content);
+    }
+  }
+
   /** `count` random operations as commands for one qemu-io; the model has them done already. */
-  qemuCommands(count: number): string[] {
+  qemuCommands(count: number, options: { readonly compress?: boolean } = {}): string[] {
     const commands: string[] = [];
-    const actions = Array.from({ length: count }, () => this.#random.pick(QEMU_ACTIONS));
+    const possible = QEMU_ACTIONS.filter((action) => action !== 'compressed' || options.compress !== false);
+    const actions = Array.from({ length: count }, () => this.#random.pick(possible));
     // QEMU 7.2 keeps the place for the next compressed cluster even when that host cluster has been freed and used for a
     // table since, and then calls the image corrupt. So what is compressed comes before anything that frees.
     actions.sort((a, b) => Number(b === 'compressed') - Number(a === 'compressed'));
@@ -73,6 +88,13 @@ export class Turns {
     const pattern = this.#random.between(1, 255);
     this.model.write(offset, new Uint8Array(length).fill(pattern));
     return `write ${action === 'compressed' ? '-c ' : ''}-P ${pattern} ${offset} ${length}`;
+  }
+
+  /** Bytes that get smaller, or in one case of five do not. */
+  #compressible(length: number): Uint8Array {
+    if (this.#random.oneIn(5)) return this.#random.bytes(length);
+    const step = this.#random.between(1, 200);
+    return Uint8Array.from({ length }, (_, index) => (index * step) >> 7);
   }
 
   #range(): Range {

@@ -3,15 +3,16 @@ import { createImage } from '../../src/image/create.js';
 import { readHeader } from '../../src/metadata/header-state.js';
 import { ImageTables } from '../../src/metadata/image-tables.js';
 import { wasmKernels } from '../../src/kernels/index.js';
+import { GuardedStorage } from '../../src/storage/guarded.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 
 /** The tables of an empty image with clusters of 512 bytes. */
 function tablesOf(refcountBits: 1 | 2 | 4 | 8 | 16 | 32 | 64) {
-  const storage = new MemoryStorage();
+  const storage = new GuardedStorage(new MemoryStorage());
   createImage(storage, { size: 1 << 20, clusterSize: 512, refcountBits });
   const header = readHeader(storage);
-  const tables = new ImageTables({ storage, header, kernels: wasmKernels, writable: true });
-  return { storage, ...tables, ...tables.writable!, header: tables.header };
+  const tables = new ImageTables({ storage, data: storage, header, kernels: wasmKernels, writable: true, options: {} });
+  return { ...tables, ...tables.writable!, storage, header: tables.header };
 }
 
 describe('refcounts', () => {

@@ -5,7 +5,7 @@ import { MemoryStorage } from '../../src/storage/memory.js';
 
 const SLOT = 512;
 
-function cacheOf(slots: number, native = false) {
+function cacheOf(slots: number, native = false, beforeWrite?: (offset: number, length: number) => void) {
   const log: string[] = [];
   const bytes = new Uint8Array(64 * SLOT);
   for (let index = 0; index < bytes.length; index++) bytes[index] = Math.floor(index / SLOT);
@@ -29,6 +29,7 @@ function cacheOf(slots: number, native = false) {
     slots,
     native,
     makeDependenciesStable: () => log.push('stable'),
+    beforeWrite,
   });
   const change = (slice: number, value: number) => {
     kernels.bytes[cache.load(slice * SLOT)] = value;
@@ -89,5 +90,50 @@ describe('the table cache', () => {
     cache.markDirty(10 * SLOT);
     cache.writeBack();
     expect(inner.toBytes()).toEqual(before);
+  });
+
+  it('asks before each write, with its place and length, and keeps what it was not let write', () => {
+    const asked: [number, number][] = [];
+    const { cache, change, inner } = cacheOf(4, false, (offset, length) => {
+      asked.push([offset / SLOT, length / SLOT]);
+      if (offset === 9 * SLOT) throw new Error('not there');
+    });
+    for (const slice of [3, 9, 2]) change(slice, 0xaa);
+    expect(() => cache.writeBack()).toThrow('not there');
+    expect(asked).toEqual([
+      [2, 2],
+      [9, 1],
+    ]);
+    expect([inner.toBytes()[2 * SLOT], inner.toBytes()[9 * SLOT]]).toEqual([0xaa, 9]);
+    expect(cache.dirty).toBe(true);
+  });
+
+  it('drops what was not looked up between two calls, but nothing that is dirty', () => {
+    const { cache, log, change } = cacheOf(8);
+    for (const slice of [1, 2, 3]) cache.load(slice * SLOT);
+    change(4, 0xaa);
+    cache.dropUnused();
+    expect(cache.usage).toEqual({ held: 4 * SLOT, touched: 4 * SLOT });
+    cache.load(2 * SLOT);
+    cache.dropUnused();
+    expect(cache.usage).toEqual({ held: 2 * SLOT, touched: 4 * SLOT });
+    log.length = 0;
+    for (const slice of [2, 4, 1]) cache.load(slice * SLOT);
+    expect(log).toEqual(['read 1']);
+    cache.writeBack();
+    cache.dropUnused();
+    cache.dropUnused();
+    expect(cache.usage.held).toBe(0);
+  });
+
+  it('evicts as well between two calls that drop: a slice looked up since the hand passed stays', () => {
+    const { cache, log } = cacheOf(3);
+    for (const slice of [1, 2, 3, 4]) cache.load(slice * SLOT);
+    cache.dropUnused();
+    cache.load(2 * SLOT);
+    log.length = 0;
+    cache.load(5 * SLOT);
+    cache.load(2 * SLOT);
+    expect(log).toEqual(['read 5']);
   });
 });

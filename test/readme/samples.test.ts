@@ -29,7 +29,7 @@ function compile(): { status: number | null; stdout: string } {
     extends: '../../tsconfig.json',
     compilerOptions: {
       noUnusedLocals: false,
-      types: [],
+      types: ['node'],
       paths: { 'qcow2-wasm': ['../../src/index.ts'], 'qcow2-wasm/*': ['../../src/*.ts'] },
     },
     include: ['*.ts', '../../src/worker/virtual-worker-source.d.ts'],

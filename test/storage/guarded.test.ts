@@ -86,4 +86,40 @@ describe('a guarded storage', () => {
     expect(() => storage.read(0, new Uint8Array(1))).toThrow(withCode('CLOSED'));
     for (const change of Object.values(CHANGES)) expect(() => change(storage)).toThrow(withCode('CLOSED'));
   });
+
+  it('that was sealed refuses every change with the reason as cause, and reads on', () => {
+    const inner = new FailingStorage(Uint8Array.of(5, 6));
+    const storage = new GuardedStorage(inner);
+    const reason = new Qcow2Error('CORRUPT', 'two tables in one place');
+    storage.seal(reason);
+    for (const change of Object.values(CHANGES)) {
+      expect(() => change(storage)).toThrow(expect.objectContaining({ code: 'POISONED', cause: reason }));
+    }
+    storage.punchHole(0, 2);
+    const target = new Uint8Array(2);
+    storage.read(0, target);
+    expect([...target]).toEqual([5, 6]);
+  });
+
+  it('passes holes on until one fails, which does no harm', () => {
+    const holes: number[] = [];
+    const inner = Object.assign(new FailingStorage(new Uint8Array(100)), {
+      punchHole: (offset: number) => {
+        holes.push(offset);
+        if (offset === 20) throw new Error('no holes here');
+      },
+    });
+    const storage = new GuardedStorage(inner);
+    for (const offset of [10, 20, 30]) storage.punchHole(offset, 5);
+    expect(holes).toEqual([10, 20]);
+    storage.write(0, Uint8Array.of(1));
+    storage.flush();
+    expect(storage.poisoned).toBe(false);
+  });
+
+  it('takes a storage without holes as it is', () => {
+    const storage = new GuardedStorage(new FailingStorage(Uint8Array.of(7)));
+    expect(() => storage.punchHole(0, 1)).not.toThrow();
+    expect(() => storage.refresh()).not.toThrow();
+  });
 });

@@ -27,4 +27,12 @@ describe('memory storage', () => {
     expect(() => storage.truncate(2 ** 52)).toThrow(expect.objectContaining({ code: 'NO_SPACE' }));
     expect(storage.size).toBe(0);
   });
+
+  it('reads zeroes where a hole was punched, and keeps its size', () => {
+    const storage = new MemoryStorage(Uint8Array.of(1, 2, 3, 4));
+    storage.punchHole(1, 2);
+    expect([...storage.toBytes()]).toEqual([1, 0, 0, 4]);
+    storage.punchHole(3, 100);
+    expect([...storage.toBytes()]).toEqual([1, 0, 0, 0]);
+  });
 });

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -52,5 +52,39 @@ describe('a file of Node', () => {
     expect(() => storage.read(0, new Uint8Array(1))).toThrow(qcow2Error);
     expect(() => storage.write(0, Uint8Array.of(1))).toThrow(qcow2Error);
     expect(() => storage.flush()).toThrow(qcow2Error);
+  });
+
+  it('gives holes of the size it was told of back to the file system, and keeps smaller ones', () => {
+    const path = freshPath();
+    const MIB = 2 ** 20;
+    const storage = NodeFileStorage.open(path, { create: true, punchHolesFrom: MIB });
+    storage.write(0, new Uint8Array(8 * MIB).fill(7));
+    storage.flush();
+    const before = statSync(path).blocks;
+    storage.punchHole(MIB, MIB - 4096);
+    expect(statSync(path).blocks).toBe(before);
+    storage.punchHole(2 * MIB, 4 * MIB);
+    expect(before - statSync(path).blocks).toBeGreaterThanOrEqual((4 * MIB) / 512);
+    const expected = new Uint8Array(8 * MIB).fill(7).fill(0, 2 * MIB, 6 * MIB);
+    expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+    expect(storage.size).toBe(8 * MIB);
+  });
+
+  it('says why a hole can not be punched', () => {
+    const storage = NodeFileStorage.open(freshPath(), { create: true, punchHolesFrom: 0 });
+    storage.write(0, new Uint8Array(4096));
+    expect(() => storage.punchHole(-4096, 4096)).toThrow(
+      expect.objectContaining({ code: 'IO', message: expect.stringContaining('fallocate') as string }),
+    );
+  });
+
+  it('asks for its size again when it is refreshed', () => {
+    const path = freshPath();
+    const storage = NodeFileStorage.open(path, { create: true });
+    storage.write(0, Uint8Array.of(1));
+    writeFileSync(path, 'somebody else');
+    expect(storage.size).toBe(1);
+    storage.refresh();
+    expect(storage.size).toBe(13);
   });
 });

@@ -1,0 +1,200 @@
+/**
+ * Expanding zero clusters, for version 2, which has no entry that says "zeroes": each becomes a cluster full of them, or none
+ * where nothing lies below that could show through. In the active tables and in those of all snapshots.
+ *
+ * A table that several L1 tables share is changed in place, once: what it says stays the same for all of them. A cluster that
+ * it names has the table's refcount then, or a higher one if other tables name it, too, and those may read it as data: so an
+ * allocated zero cluster is overwritten only if its refcount is that of its table, and replaced otherwise. (QEMU 7.2
+ * overwrites it in any case, and with it the data of a snapshot.)
+ *
+ *   new clusters counted and zeroed -> |barrier| -> table -> |barrier| -> clusters that were replaced are freed
+ */
+import type { HostOffset } from '../disk.js';
+import { HIGH_COPIED, LOW_ZERO, highOf, l2EntryHost, l2EntryKind, lowOf } from '../format/l2-entry.js';
+import { viewOf } from '../util/big-endian.js';
+import type { Progress } from '../util/progress.js';
+import type { ChangeableTables, ChangeTarget } from './changeable-tables.js';
+import { L1_HIGH_MASK, OffsetTable } from './offset-table.js';
+import { readSnapshots } from './snapshot-records.js';
+
+/** L2 tables looked at in one step, and zero clusters written. */
+const TABLES_PER_STEP = 64;
+const CLUSTERS_PER_STEP = 4096;
+/** Walks through all tables that guest requests may spoil before the rest is done without a pause. */
+const PATIENT_ROUNDS = 3;
+
+interface Place {
+  readonly table: HostOffset;
+  /** Named by the active L1 table. */
+  readonly active: boolean;
+}
+
+export class ZeroExpansion {
+  readonly #target: ChangeTarget;
+  #tables: ChangeableTables;
+  readonly #hasBacking: boolean;
+  #places: Iterator<Place> | null = null;
+  #rounds = 0;
+  #foundInRound = false;
+  #done = 0;
+
+  constructor(target: ChangeTarget, options: { readonly hasBacking: boolean }) {
+    this.#target = target;
+    this.#tables = target.changeableTables();
+    this.#hasBacking = options.hasBacking;
+  }
+
+  /**
+   * One step. Null when a whole walk has found no zero cluster: as long as the guest makes no request, there is none. The
+   * last walk goes without a pause.
+   */
+  step(): Progress | null {
+    this.#useCurrentTables();
+    this.#tables.writable.order.flush();
+    let tables = 0;
+    let clusters = 0;
+    for (;;) {
+      this.#places ??= this.#walk();
+      const next = this.#places.next();
+      if (next.done === true) {
+        if (this.#endRound()) return null;
+        continue;
+      }
+      const expanded = this.#expandTable(next.value);
+      if (expanded > 0) this.#foundInRound = true;
+      this.#done++;
+      tables++;
+      clusters += expanded;
+      const last = this.#rounds > 0 && !this.#foundInRound;
+      const enough = tables >= TABLES_PER_STEP || clusters >= CLUSTERS_PER_STEP;
+      if (enough && !last && this.#rounds <= PATIENT_ROUNDS) return this.#progress();
+    }
+  }
+
+  /** A walk goes on in the tables that it began in only. */
+  #useCurrentTables(): void {
+    const tables = this.#target.changeableTables();
+    if (tables === this.#tables) return;
+    this.#tables = tables;
+    this.#places = null;
+    this.#rounds++;
+  }
+
+  /** Returns whether that was the last walk. */
+  #endRound(): boolean {
+    const last = this.#rounds > 0 && !this.#foundInRound;
+    this.#places = null;
+    this.#foundInRound = false;
+    this.#rounds++;
+    return last;
+  }
+
+  #progress(): Progress {
+    const total = Math.max(this.#done, this.#tables.l1.entries);
+    return { done: this.#done, total, what: 'expanding zero clusters' };
+  }
+
+  /** Every L2 table once, active or of a snapshot. */
+  *#walk(): Generator<Place, undefined> {
+    const { l1, storage, geometry, header } = this.#tables;
+    const seen = new Set<HostOffset>();
+    function* tablesOf(table: OffsetTable, active: boolean): Generator<Place> {
+      for (let index = 0; index < table.entries; index++) {
+        const host = table.get(index);
+        if (host === 0 || seen.has(host)) continue;
+        seen.add(host);
+        yield { table: host, active };
+      }
+    }
+    yield* tablesOf(l1, true);
+    for (const { l1Offset, l1Entries, id } of readSnapshots(storage, header.value)) {
+      const inactive = new OffsetTable({
+        storage,
+        name: `L1 table of snapshot ${id}`,
+        offset: l1Offset,
+        entries: l1Entries,
+        clusterSize: geometry.clusterSize,
+        highMask: L1_HIGH_MASK,
+      });
+      yield* tablesOf(inactive, false);
+    }
+    return undefined;
+  }
+
+  /** Returns how many zero clusters the table had. */
+  #expandTable({ table, active }: Place): number {
+    const { storage, geometry, caches } = this.#tables;
+    const { order, refcounts } = this.#tables.writable;
+    const bytes = new Uint8Array(geometry.clusterSize);
+    storage.read(table, bytes);
+    const zeroes = entriesMarkedZero(bytes);
+    if (zeroes.length === 0) return 0;
+    const references = refcounts.get(table / geometry.clusterSize);
+    const replaced: HostOffset[] = [];
+    for (const at of zeroes) {
+      const host = this.#expandEntry(bytes, at, references, replaced);
+      const copied = active && references === 1 && host !== 0;
+      const view = viewOf(bytes);
+      view.setUint32(at, (highOf(host) | (copied ? HIGH_COPIED : 0)) >>> 0);
+      view.setUint32(at + 4, lowOf(host));
+    }
+    order.makeL2DependenciesStable();
+    storage.write(table, bytes);
+    caches[0]!.forget(table, geometry.clusterSize);
+    storage.flush();
+    this.#release(replaced, references);
+    return zeroes.length;
+  }
+
+  /** Where the zero cluster of the entry at `at` lies from now on; 0 for nowhere. What it leaves goes to `replaced`. */
+  #expandEntry(bytes: Uint8Array, at: number, references: number, replaced: HostOffset[]): HostOffset {
+    const { geometry } = this.#tables;
+    const { refcounts } = this.#tables.writable;
+    const view = viewOf(bytes);
+    const high = view.getUint32(at);
+    const low = view.getUint32(at + 4);
+    const old = l2EntryKind(low, high) === 'zero-allocated' ? l2EntryHost(low, high) : 0;
+    if (old !== 0 && refcounts.get(old / geometry.clusterSize) === references) {
+      this.#writeZeroes(old);
+      return old;
+    }
+    if (old !== 0) replaced.push(old);
+    return this.#hasBacking ? this.#allocateZeroes(references) : 0;
+  }
+
+  #allocateZeroes(references: number): HostOffset {
+    const { clusterSize } = this.#tables.geometry;
+    const { allocator, refcounts } = this.#tables.writable;
+    const { host } = allocator.allocate(1);
+    if (references > 1) refcounts.add(host / clusterSize, 1, references - 1);
+    this.#writeZeroes(host);
+    return host;
+  }
+
+  #writeZeroes(host: HostOffset): void {
+    const { data, geometry } = this.#tables;
+    this.#tables.writable.guard.check(host, geometry.clusterSize, 'a cluster of zeroes');
+    data.write(host, new Uint8Array(geometry.clusterSize));
+  }
+
+  /** Each path from an L1 table was a reference. */
+  #release(replaced: readonly HostOffset[], references: number): void {
+    const { allocator, order } = this.#tables.writable;
+    for (const host of replaced) {
+      for (let count = 0; count < references; count++) allocator.free(host, this.#tables.geometry.clusterSize);
+    }
+    if (replaced.length > 0) order.flush();
+  }
+}
+
+/** Byte offsets of the entries that say "zeroes". */
+function entriesMarkedZero(bytes: Uint8Array): number[] {
+  const view = viewOf(bytes);
+  const found: number[] = [];
+  for (let at = 0; at < bytes.length; at += 8) {
+    if ((bytes[at + 7]! & LOW_ZERO) === 0) continue;
+    const kind = l2EntryKind(view.getUint32(at + 4), view.getUint32(at));
+    if (kind === 'zero' || kind === 'zero-allocated') found.push(at);
+  }
+  return found;
+}

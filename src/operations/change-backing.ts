@@ -1,0 +1,48 @@
+/**
+ * Changing the backing file that an image names, and nothing else (QEMU: `qemu-img rebase -u`). What clusters do not hold
+ * themselves is then read from the new one, so it must hold the same there; nobody checks that.
+ *
+ * Nobody checks either which parts of the disk it changes, so what bitmaps say of them is not vouched for any more.
+ *
+ * An image that is open goes on with the backing disk it was opened with; the new one comes with the next open.
+ */
+import { Qcow2Error } from '../errors.js';
+import { isDataFileRaw } from '../format/header.js';
+import { EXTENSION_BACKING_FORMAT } from '../format/header-extensions.js';
+import { withExtension } from '../format/extension-order.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
+
+export interface NewBackingFile {
+  /** Recorded as it is; whoever opens the image decides what it leads to. */
+  readonly name: string;
+  readonly format: 'qcow2' | 'raw';
+}
+
+/**
+ * Records another backing file, or none for null. Stable when it returns. Throws `BAD_ARGUMENT`, or `LIMIT` for a name that
+ * the first cluster has no room for; nothing has changed then.
+ */
+export function changeBackingFile(image: Qcow2Image, backing: NewBackingFile | null): void {
+  const { header, writable } = image.changeableTables();
+  if (backing !== null) checkBackingFile(image, backing);
+  writable.order.flush();
+  const format = backing === null ? null : new TextEncoder().encode(backing.format);
+  header.rewrite({
+    ...header.value,
+    backingFile: backing === null ? null : { name: backing.name, format: backing.format },
+    autoclear: header.autoclearAfterGuestChange,
+    extensions: withExtension(header.value.extensions, EXTENSION_BACKING_FORMAT, format),
+  });
+}
+
+/** Throws `BAD_ARGUMENT` for what an image can't record. */
+export function checkBackingFile(image: Qcow2Image, { name, format }: NewBackingFile): void {
+  if (name === '') throw new Qcow2Error('BAD_ARGUMENT', 'the name of the backing file is empty; null removes it');
+  if (format !== 'qcow2' && format !== 'raw') {
+    const given = JSON.stringify(format);
+    throw new Qcow2Error('BAD_ARGUMENT', `the format of the backing file is ${given}; it must be qcow2 or raw`);
+  }
+  if (isDataFileRaw(image.header)) {
+    throw new Qcow2Error('BAD_ARGUMENT', 'an image whose external data file is raw can have no backing file');
+  }
+}
