@@ -9,6 +9,7 @@ import { Z_DEFAULT_STRATEGY, Z_FINISH, ZStream, zlibDeflate, zlibDeflateInit2, z
 import { assert } from '../util/assert.js';
 import type { ClusterCodec } from './cluster-codec.js';
 import { Inflater } from './inflate.js';
+import { setBuffers } from './stream-buffers.js';
 
 const LEVEL = 6;
 /** The only method of the format. */
@@ -27,12 +28,7 @@ export class DeflateCodec implements ClusterCodec {
   compress(cluster: Uint8Array): Uint8Array<ArrayBuffer> | null {
     const stream = this.#startedDeflater();
     const output = new Uint8Array(cluster.length - 1);
-    stream.input = cluster;
-    stream.next_in = 0;
-    stream.avail_in = cluster.length;
-    stream.output = output;
-    stream.next_out = 0;
-    stream.avail_out = output.length;
+    setBuffers(stream, cluster, output);
     if (zlibDeflate(stream, Z_FINISH) !== Z_STREAM_END) return null;
     return output.slice(0, output.length - stream.avail_out);
   }

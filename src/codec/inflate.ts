@@ -6,6 +6,7 @@
  */
 import { Z_FINISH, ZStream, zlibInflate, zlibInflateInit2, zlibInflateReset } from 'pako';
 import { Qcow2Error } from '../errors.js';
+import { setBuffers } from './stream-buffers.js';
 
 /** Raw, and wide enough for streams of any window. */
 const RAW_WINDOW_BITS = -15;
@@ -26,12 +27,7 @@ export class Inflater {
   inflate(source: Uint8Array, target: Uint8Array<ArrayBuffer>, where: string): void {
     const stream = this.#stream;
     zlibInflateReset(stream);
-    stream.input = source;
-    stream.next_in = 0;
-    stream.avail_in = source.length;
-    stream.output = target;
-    stream.next_out = 0;
-    stream.avail_out = target.length;
+    setBuffers(stream, source, target);
     const status = zlibInflate(stream, Z_FINISH);
     if (stream.avail_out > 0) {
       const got = target.length - stream.avail_out;

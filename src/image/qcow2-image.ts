@@ -49,7 +49,8 @@ interface TableView {
   readonly mapping: Mapping;
   readonly sources: ReadSources;
   readonly codec: ClusterCodec;
-  readonly compressed: CompressedClusters;
+  /** Null for an image that is read-only. */
+  readonly writeTarget: WriteTarget | null;
 }
 
 export class Qcow2Image implements Disk {
@@ -146,7 +147,7 @@ export class Qcow2Image implements Disk {
     const head = this.#readEdge(edges.head);
     const tail = this.#readEdge(edges.tail);
     this.#tables.beforeGuestChange();
-    executeWrite(this.#writeTarget(), steps, { offset, source, head, tail });
+    executeWrite(this.#view.writeTarget!, steps, { offset, source, head, tail });
     this.#afterChange();
   }
 
@@ -286,8 +287,7 @@ export class Qcow2Image implements Disk {
     return bytes;
   }
 
-  #writeTarget(): WriteTarget {
-    const { allocator, guard } = this.#tables.writable!;
+  #writeTarget({ allocator, guard }: WritableTables): WriteTarget {
     const { clusterSize } = this;
     const shared = { data: this.#data, clusterSize, l2: this.#tables.l2 };
     if (this.#data !== this.#storage) {
@@ -335,7 +335,7 @@ export class Qcow2Image implements Disk {
     });
     return {
       codec,
-      compressed,
+      writeTarget: writable && this.#writeTarget(writable),
       sources: { data, clusterSize, compressed, backing },
       mapping: {
         clusterSize,

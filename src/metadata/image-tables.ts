@@ -216,7 +216,7 @@ export class ImageTables {
       beforeWrite: this.#guarded('refcountTable', 'the refcount table'),
     });
     const { clusterSize } = geometry;
-    const inactive = new InactiveTables({ storage, header, clusterSize });
+    const inactive = new InactiveTables({ storage, header });
     const { overlapCheck: check, discard } = this.#options;
     const guard = new OverlapGuard({ clusterSize, header, l1, refcountTable, inactive, corruption, check });
     const cache = refcountCache;

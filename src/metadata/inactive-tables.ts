@@ -8,12 +8,10 @@
  * many snapshots share it.
  */
 import type { HostOffset } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
-import { MAX_SNAPSHOT_TABLE_BYTES } from '../format/limits.js';
-import { SNAPSHOT_FIXED_BYTES, decodeSnapshotEntry, snapshotEntryBytes } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
 import type { HeaderState } from './header-state.js';
+import { snapshotEntries } from './snapshot-records.js';
 
 export interface HostRange {
   readonly offset: HostOffset;
@@ -24,7 +22,6 @@ export interface HostRange {
 export interface InactiveTablesOptions {
   readonly storage: Storage;
   readonly header: HeaderState;
-  readonly clusterSize: number;
 }
 
 /** L1 entries that are looked at in one read. */
@@ -78,21 +75,12 @@ export class InactiveTables {
   }
 
   #readTable(): void {
-    const { storage, header, clusterSize } = this.#options;
-    const { snapshotCount, snapshotsOffset } = header.value;
+    const { storage, header } = this.#options;
     const l1Tables: HostRange[] = [];
     let length = 0;
-    for (let index = 0; index < snapshotCount; index++) {
-      const fixed = new Uint8Array(SNAPSHOT_FIXED_BYTES);
-      storage.read(snapshotsOffset + length, fixed);
-      const bytes = new Uint8Array(snapshotEntryBytes(fixed));
-      storage.read(snapshotsOffset + length, bytes);
-      length += bytes.length;
-      if (length > MAX_SNAPSHOT_TABLE_BYTES) {
-        throw new Qcow2Error('BAD_IMAGE', `the snapshot table is longer than ${MAX_SNAPSHOT_TABLE_BYTES} bytes`);
-      }
-      const { l1Offset, l1Entries } = decodeSnapshotEntry(bytes, clusterSize);
-      l1Tables.push({ offset: l1Offset, length: l1Entries * 8 });
+    for (const { entry } of snapshotEntries(storage, header.value)) {
+      l1Tables.push({ offset: entry.l1Offset, length: entry.l1Entries * 8 });
+      length += entry.byteLength;
     }
     this.#l1Tables = l1Tables;
     this.#tableBytes = length;

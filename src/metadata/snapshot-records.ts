@@ -30,9 +30,11 @@ export interface StoredSnapshot extends SnapshotEntry {
   readonly diskSize: number | null;
 }
 
-/** All entries, in the order of the file. Throws `BAD_IMAGE` for one out of the limits of the format. */
-export function readSnapshots(storage: Storage, header: Header): StoredSnapshot[] {
-  const snapshots: StoredSnapshot[] = [];
+/** The entry and its bytes, for each in the order of the file. Throws `BAD_IMAGE` for one out of the limits of the format. */
+export function* snapshotEntries(
+  storage: Storage,
+  header: Header,
+): Generator<{ readonly entry: SnapshotEntry; readonly bytes: Uint8Array }> {
   let at = header.snapshotsOffset;
   for (let index = 0; index < header.snapshotCount; index++) {
     const fixed = new Uint8Array(SNAPSHOT_FIXED_BYTES);
@@ -43,10 +45,18 @@ export function readSnapshots(storage: Storage, header: Header): StoredSnapshot[
     if (at - header.snapshotsOffset > MAX_SNAPSHOT_TABLE_BYTES) {
       throw new Qcow2Error('BAD_IMAGE', `the snapshot table is longer than ${MAX_SNAPSHOT_TABLE_BYTES} bytes`);
     }
+    yield { entry: decodeSnapshotEntry(bytes, 2 ** header.clusterBits), bytes };
+  }
+}
+
+/** All entries, in the order of the file. Throws `BAD_IMAGE` as `snapshotEntries`, and `LIMIT` for a size above 2^53 - 1. */
+export function readSnapshots(storage: Storage, header: Header): StoredSnapshot[] {
+  const snapshots: StoredSnapshot[] = [];
+  for (const { entry, bytes } of snapshotEntries(storage, header)) {
     const view = viewOf(bytes);
     const extra = view.getUint32(EXTRA_BYTES_AT);
     snapshots.push({
-      ...decodeSnapshotEntry(bytes, 2 ** header.clusterBits),
+      ...entry,
       bytes,
       vmStateBytes:
         extra >= 8
