@@ -106,6 +106,11 @@ export class Lifecycle {
     this.#use(this.#parts.loader.renew(this.#tables, readHeader(this.#parts.storage), this.#options));
   }
 
+  /** Tables to read another state of the image with, which `header` describes: that of a snapshot. */
+  tablesOf(header: Header): ImageTables {
+    return this.#parts.loader.load(header, { writable: false, options: this.#options });
+  }
+
   /** After the disk was resized: caches whose size follows from that of the disk are made anew. */
   fitCaches(): void {
     const { geometry, header, writable, cacheSizes } = this.#tables;
