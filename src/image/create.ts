@@ -24,6 +24,7 @@ import { asChangeable } from '../metadata/changeable-tables.js';
 import { readHeader } from '../metadata/header-state.js';
 import { encodeOnes } from '../metadata/refcount-ones.js';
 import { GuardedStorage } from '../storage/guarded.js';
+import { plainData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { divideUp } from '../util/integers.js';
@@ -76,7 +77,8 @@ function preallocateNew(storage: GuardedStorage, data: GuardedStorage, options: 
   // A raw data file answers for every cluster, so every cluster has its entry.
   const mode = dataFile?.raw === true && preallocation === 'off' ? 'metadata' : preallocation;
   if (mode === 'off') return;
-  const loader = new TablesLoader({ storage, data, kernels: wasmKernels, onCorruption: undefined });
+  const guestData = plainData(data);
+  const loader = new TablesLoader({ storage, data, guestData, kernels: wasmKernels, onCorruption: undefined });
   const tables = asChangeable(loader.load(readHeader(storage), { writable: true, options: {} }));
   runToEnd(preallocate({ changeableTables: () => tables }, { from: 0, to: size, mode, backingSize: 0 }));
   tables.writable.order.makeClean();

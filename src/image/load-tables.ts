@@ -13,12 +13,15 @@ import { ImageTables } from '../metadata/image-tables.js';
 import { readHeader } from '../metadata/header-state.js';
 import { repairDirty } from '../metadata/repair-dirty.js';
 import type { GuardedStorage } from '../storage/guarded.js';
+import type { GuestData } from '../storage/guest-data.js';
 import type { RuntimeOptions } from './runtime-options.js';
 
 export interface TablesSource {
   readonly storage: GuardedStorage;
   /** Where guest data lies: the same storage, or the external data file. */
   readonly data: GuardedStorage;
+  /** How its content reads. */
+  readonly guestData: GuestData;
   readonly kernels: KernelsFactory;
   readonly onCorruption: CorruptionListener | undefined;
 }

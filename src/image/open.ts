@@ -12,6 +12,7 @@ import type { KernelsFactory } from '../kernels/kernels.js';
 import type { CorruptionListener } from '../metadata/corruption.js';
 import { readHeader } from '../metadata/header-state.js';
 import { GuardedStorage } from '../storage/guarded.js';
+import { plainData } from '../storage/guest-data.js';
 import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
@@ -54,7 +55,8 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   if (options.dataFile === storage) throw dataFileInUse(header);
   const data = dataStorage(header, guarded, options.dataFile, writable);
   const { kernels = wasmKernels, onCorruption, backing = null } = options;
-  const loader = new TablesLoader({ storage: guarded, data, kernels, onCorruption });
+  const guestData = plainData(data);
+  const loader = new TablesLoader({ storage: guarded, data, guestData, kernels, onCorruption });
   const runtime = runtimeOptions(options);
   const tables = loader.load(header, { writable, options: runtime });
   const lifecycle = new Lifecycle({ storage: guarded, data, loader, tables, options: runtime });

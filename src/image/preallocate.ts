@@ -13,7 +13,6 @@
 import type { GuestOffset, HostOffset } from '../disk.js';
 import { hasDataFile } from '../format/header.js';
 import type { ChangeableTables, ChangeTarget } from '../metadata/changeable-tables.js';
-import type { Storage } from '../storage/storage.js';
 import { alignDown, alignUp } from '../util/integers.js';
 import { stepsOf, type Steps } from '../util/steps.js';
 
@@ -39,7 +38,8 @@ export function preallocate(target: ChangeTarget, request: PreallocateRequest): 
   const { clusterSize } = target.changeableTables().geometry;
   const start = alignDown(request.from, clusterSize);
   const end = alignUp(request.to, clusterSize);
-  const stepBytes = alignUp(request.mode === 'full' ? FULL_STEP_BYTES : STEP_BYTES, clusterSize);
+  const writes = request.mode === 'full' || target.changeableTables().guestData.encrypted;
+  const stepBytes = alignUp(writes ? FULL_STEP_BYTES : STEP_BYTES, clusterSize);
   let at = request.mode === 'off' ? end : start;
   return stepsOf(() => {
     if (at >= end) return null;
@@ -84,8 +84,9 @@ function allocateRun(tables: ChangeableTables, mode: Preallocation, guest: Guest
   const wanted = length / clusterSize;
   const run = external ? { host: guest, count: wanted } : tables.writable.allocator.allocate(wanted);
   const extended = subclusterSize < clusterSize;
+  const bytes = run.count * clusterSize;
   // Subclusters that are not allocated are not read, so it does not matter what lies there.
-  if (mode === 'full' || (!extended && !external)) fillWithZeroes(data, run.host, run.count * clusterSize, mode);
+  if (mode === 'full' || (!extended && !external)) fillWithZeroes(tables, { ...run, guest, bytes }, mode);
   if (!external && data.size < run.host + run.count * clusterSize) data.truncate(run.host + run.count * clusterSize);
   if (extended) {
     const none = { from: 0, to: 0 };
@@ -98,11 +99,19 @@ function allocateRun(tables: ChangeableTables, mode: Preallocation, guest: Guest
   return run.count * clusterSize;
 }
 
-/** Behind the end of the storage there are zeroes already; only `full` writes them there as well. */
-function fillWithZeroes(data: Storage, host: HostOffset, length: number, mode: Preallocation): void {
-  const end = mode === 'full' ? host + length : Math.min(host + length, data.size);
-  const zeroes = new Uint8Array(Math.max(0, Math.min(ZERO_CHUNK, end - host)));
-  for (let at = host; at < end; at += zeroes.length) {
-    data.write(at, zeroes.subarray(0, Math.min(zeroes.length, end - at)));
+interface Filled {
+  readonly host: HostOffset;
+  readonly guest: GuestOffset;
+  readonly bytes: number;
+}
+
+/** Behind the end of the storage there are zeroes already; only `full`, or encryption, writes them there as well. */
+function fillWithZeroes({ data, guestData }: ChangeableTables, filled: Filled, mode: Preallocation): void {
+  const { host, guest, bytes } = filled;
+  const written = mode === 'full' || guestData.encrypted;
+  const length = written ? bytes : Math.max(0, Math.min(bytes, data.size - host));
+  const zeroes = new Uint8Array(Math.min(ZERO_CHUNK, length));
+  for (let done = 0; done < length; done += zeroes.length) {
+    guestData.write(host + done, zeroes.subarray(0, Math.min(zeroes.length, length - done)), guest + done);
   }
 }

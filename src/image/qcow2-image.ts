@@ -320,7 +320,7 @@ export class Qcow2Image implements Disk {
 
   #writeTarget({ allocator, guard }: WritableTables): WriteTarget {
     const { clusterSize } = this;
-    const shared = { data: this.#data, clusterSize, l2: this.#tables.l2 };
+    const shared = { data: this.#tables.guestData, clusterSize, l2: this.#tables.l2 };
     if (this.#data !== this.#storage) {
       // An external data file holds each cluster at its guest offset; there is nothing to allocate or to overwrite.
       const allocate = (cluster: number, count: number) => ({ host: cluster * clusterSize, count });

@@ -15,7 +15,7 @@ export interface ReadView {
 }
 
 export function readViewOf(tables: ImageTables, backing: Disk | null): ReadView {
-  const { storage, data, header, geometry, l2, writable } = tables;
+  const { storage, data, guestData, header, geometry, l2, writable } = tables;
   const { clusterSize, subclusterSize } = geometry;
   const codec = codecFor(header.value.compressionType);
   const compressed = new CompressedClusters({
@@ -26,7 +26,7 @@ export function readViewOf(tables: ImageTables, backing: Disk | null): ReadView 
   });
   return {
     codec,
-    sources: { data, clusterSize, compressed, backing },
+    sources: { data: guestData, clusterSize, compressed, backing },
     mapping: {
       clusterSize,
       subclusterSize,

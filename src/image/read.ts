@@ -1,11 +1,10 @@
 /** Reading: carries a read plan out. May throw `NotResident`; `target` is then filled in part, and nothing else changed. */
 import type { Disk, Extent, GuestOffset } from '../disk.js';
-import type { Storage } from '../storage/storage.js';
+import type { GuestData } from '../storage/guest-data.js';
 import type { CompressedClusters } from './compressed-clusters.js';
 
 export interface ReadSources {
-  /** Where data clusters lie. */
-  readonly data: Storage;
+  readonly data: GuestData;
   readonly clusterSize: number;
   readonly compressed: CompressedClusters;
   readonly backing: Disk | null;
@@ -27,7 +26,7 @@ export function executeRead(
 function readExtent(sources: ReadSources, extent: Extent, target: Uint8Array): void {
   switch (extent.kind) {
     case 'data':
-      sources.data.read(extent.host, target);
+      sources.data.read(extent.host, target, extent.offset);
       return;
     case 'compressed': {
       const within = extent.offset % sources.clusterSize;

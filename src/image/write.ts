@@ -7,12 +7,11 @@
 import type { GuestOffset, HostOffset } from '../disk.js';
 import type { ClusterRun } from '../metadata/allocator.js';
 import type { L2Tables } from '../metadata/l2-tables.js';
-import type { Storage } from '../storage/storage.js';
+import type { GuestData } from '../storage/guest-data.js';
 import type { FillStep, WriteStep } from './write-plan.js';
 
 export interface WriteTarget {
-  /** Where data clusters lie. */
-  readonly data: Storage;
+  readonly data: GuestData;
   readonly clusterSize: number;
   readonly l2: L2Tables;
   /** A place for guest clusters `cluster .. cluster + want`, or the first of them. */
@@ -37,7 +36,7 @@ export function executeWrite(target: WriteTarget, steps: readonly WriteStep[], d
       case 'in-place': {
         const from = step.offset - data.offset;
         target.check(step.host, step.length);
-        target.data.write(step.host, data.source.subarray(from, from + step.length));
+        target.data.write(step.host, data.source.subarray(from, from + step.length), step.offset);
         break;
       }
       case 'reuse':
@@ -80,12 +79,12 @@ function fill(target: WriteTarget, { start, end }: Span, host: HostOffset, data:
   const dataEnd = data.offset + data.source.length;
   const headEnd = start < data.offset ? Math.min(end, data.offset + clusterSize) : start;
   const tailStart = end > dataEnd ? Math.max(headEnd, dataEnd - clusterSize) : end;
-  if (start < headEnd) target.data.write(host, joined(data, start, headEnd));
+  if (start < headEnd) target.data.write(host, joined(data, start, headEnd), start);
   if (headEnd < tailStart) {
     const middle = data.source.subarray(headEnd - data.offset, tailStart - data.offset);
-    target.data.write(host + headEnd - start, middle);
+    target.data.write(host + headEnd - start, middle, headEnd);
   }
-  if (tailStart < end) target.data.write(host + tailStart - start, joined(data, tailStart, end));
+  if (tailStart < end) target.data.write(host + tailStart - start, joined(data, tailStart, end), tailStart);
 }
 
 /** The guest bytes from `start` to `end`, put together from head, source and tail. */

@@ -8,6 +8,7 @@ import { l1EntriesFor, type Geometry } from '../format/geometry.js';
 import { geometryOfHeader, hasDataFile, type Header } from '../format/header.js';
 import { SCRATCH_BYTES, type Kernels, type KernelsFactory } from '../kernels/kernels.js';
 import type { GuardedStorage } from '../storage/guarded.js';
+import type { GuestData } from '../storage/guest-data.js';
 import { assert } from '../util/assert.js';
 import { divideUp } from '../util/integers.js';
 import { Allocator } from './allocator.js';
@@ -32,6 +33,8 @@ export interface ImageTablesOptions {
   readonly storage: GuardedStorage;
   /** Where guest data lies: the same, or the external data file. */
   readonly data: GuardedStorage;
+  /** How its content reads. */
+  readonly guestData: GuestData;
   readonly header: Header;
   readonly kernels: KernelsFactory;
   readonly writable: boolean;
@@ -69,6 +72,8 @@ export class ImageTables {
   readonly storage: GuardedStorage;
   /** Where guest data lies: the same, or the external data file. */
   readonly data: GuardedStorage;
+  /** What data clusters hold. */
+  readonly guestData: GuestData;
   readonly #options: TableOptions;
   #retired = false;
 
@@ -78,6 +83,7 @@ export class ImageTables {
     this.#options = options.options;
     this.header = new HeaderState(storage, header, options.options);
     this.data = options.data;
+    this.guestData = options.guestData;
     this.geometry = geometryOfHeader(header);
     this.corruption = this.#makeCorruption(options);
     const shape = { geometry: this.geometry, diskSize: header.size, writable };

@@ -9,7 +9,7 @@
  *
  *   new clusters counted and zeroed -> |barrier| -> table -> |barrier| -> clusters that were replaced are freed
  */
-import type { HostOffset } from '../disk.js';
+import type { GuestOffset, HostOffset } from '../disk.js';
 import { HIGH_COPIED, LOW_ZERO, highOf, l2EntryHost, l2EntryKind, lowOf } from '../format/l2-entry.js';
 import { viewOf } from '../util/big-endian.js';
 import type { Progress } from '../util/progress.js';
@@ -25,8 +25,16 @@ const PATIENT_ROUNDS = 3;
 
 interface Place {
   readonly table: HostOffset;
+  /** What its first entry maps. */
+  readonly guest: GuestOffset;
   /** Named by the active L1 table. */
   readonly active: boolean;
+}
+
+/** An entry that says "zeroes": where it lies in its table, in bytes, and what it maps. */
+interface ZeroEntry {
+  readonly at: number;
+  readonly guest: GuestOffset;
 }
 
 export class ZeroExpansion {
@@ -103,7 +111,7 @@ export class ZeroExpansion {
         const host = table.get(index);
         if (host === 0 || seen.has(host)) continue;
         seen.add(host);
-        yield { table: host, active };
+        yield { table: host, guest: index * geometry.l2Coverage, active };
       }
     }
     yield* tablesOf(l1, true);
@@ -122,7 +130,7 @@ export class ZeroExpansion {
   }
 
   /** Returns how many zero clusters the table had. */
-  #expandTable({ table, active }: Place): number {
+  #expandTable({ table, guest, active }: Place): number {
     const { storage, geometry, caches } = this.#tables;
     const { order, refcounts } = this.#tables.writable;
     const bytes = new Uint8Array(geometry.clusterSize);
@@ -132,7 +140,8 @@ export class ZeroExpansion {
     const references = refcounts.get(table / geometry.clusterSize);
     const replaced: HostOffset[] = [];
     for (const at of zeroes) {
-      const host = this.#expandEntry(bytes, at, references, replaced);
+      const zeroed = { at, guest: guest + (at / 8) * geometry.clusterSize };
+      const host = this.#expandEntry(bytes, zeroed, references, replaced);
       const copied = active && references === 1 && host !== 0;
       const view = viewOf(bytes);
       view.setUint32(at, (highOf(host) | (copied ? HIGH_COPIED : 0)) >>> 0);
@@ -147,7 +156,7 @@ export class ZeroExpansion {
   }
 
   /** Where the zero cluster of the entry at `at` lies from now on; 0 for nowhere. What it leaves goes to `replaced`. */
-  #expandEntry(bytes: Uint8Array, at: number, references: number, replaced: HostOffset[]): HostOffset {
+  #expandEntry(bytes: Uint8Array, { at, guest }: ZeroEntry, references: number, replaced: HostOffset[]): HostOffset {
     const { geometry } = this.#tables;
     const { refcounts } = this.#tables.writable;
     const view = viewOf(bytes);
@@ -155,26 +164,26 @@ export class ZeroExpansion {
     const low = view.getUint32(at + 4);
     const old = l2EntryKind(low, high) === 'zero-allocated' ? l2EntryHost(low, high) : 0;
     if (old !== 0 && refcounts.get(old / geometry.clusterSize) === references) {
-      this.#writeZeroes(old);
+      this.#writeZeroes(old, guest);
       return old;
     }
     if (old !== 0) replaced.push(old);
-    return this.#hasBacking ? this.#allocateZeroes(references) : 0;
+    return this.#hasBacking ? this.#allocateZeroes(references, guest) : 0;
   }
 
-  #allocateZeroes(references: number): HostOffset {
+  #allocateZeroes(references: number, guest: GuestOffset): HostOffset {
     const { clusterSize } = this.#tables.geometry;
     const { allocator, refcounts } = this.#tables.writable;
     const { host } = allocator.allocate(1);
     if (references > 1) refcounts.add(host / clusterSize, 1, references - 1);
-    this.#writeZeroes(host);
+    this.#writeZeroes(host, guest);
     return host;
   }
 
-  #writeZeroes(host: HostOffset): void {
-    const { data, geometry } = this.#tables;
+  #writeZeroes(host: HostOffset, guest: GuestOffset): void {
+    const { guestData, geometry } = this.#tables;
     this.#tables.writable.guard.check(host, geometry.clusterSize, 'a cluster of zeroes');
-    data.write(host, new Uint8Array(geometry.clusterSize));
+    guestData.write(host, new Uint8Array(geometry.clusterSize), guest);
   }
 
   /** Each path from an L1 table was a reference. */

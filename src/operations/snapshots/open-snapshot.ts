@@ -59,13 +59,13 @@ export class SnapshotView implements Disk {
   /** Bytes of the VM state from `offset` on; zeroes where nothing was written. */
   readVmState(offset: number, target: Uint8Array): void {
     this.#check(0, 0);
-    readBehind(this.#view, this.#tables, this.#vmStateStart + offset, target);
+    readBehind(this.#view, this.#tables, this.vmStateStart + offset, target);
   }
 
   /** How the cluster at `offset` of the VM state is stored; null for one that is behind the last. */
   vmStateRun(offset: number): MappedRun | null {
     const { l1, l2, geometry } = this.#tables;
-    const at = this.#vmStateStart + offset;
+    const at = this.vmStateStart + offset;
     return at < l1.entries * geometry.l2Coverage ? l2.runAt(at, geometry.clusterSize) : null;
   }
 
@@ -89,7 +89,8 @@ export class SnapshotView implements Disk {
     this.#closed = true;
   }
 
-  get #vmStateStart(): number {
+  /** Where its VM state starts, as a guest offset. */
+  get vmStateStart(): number {
     return vmStateStart(this.#tables);
   }
 

@@ -180,7 +180,8 @@ class VmStateWriter {
     const { like, offset } = this.#piece;
     if (like === null || !this.#equalsOther(at, whole)) return false;
     const run = like.vmStateRun(offset + at);
-    const { l2, writable, geometry } = this.#image.changeableTables();
+    const { l2, writable, geometry, guestData } = this.#image.changeableTables();
+    if (guestData.boundToGuestOffset && like.vmStateStart !== this.#start) return false;
     const { allocator } = writable;
     const cluster = this.#guest(at) / geometry.clusterSize;
     if (run?.kind === 'data' && run.length === geometry.clusterSize) {

@@ -1,0 +1,28 @@
+/**
+ * Guest data: the content of data clusters, apart from where it lies. Plain in most images; an encrypted image has another
+ * implementation (`crypto/encrypted-data.ts`). Metadata and compressed clusters never go through it.
+ *
+ * Each range lies within one run of clusters, so host and guest offset go on together.
+ */
+import type { GuestOffset, HostOffset } from '../disk.js';
+import type { Storage } from './storage.js';
+
+export interface GuestData {
+  /** Whether a place in the file that is zero does not read as zeroes. */
+  readonly encrypted: boolean;
+  /** Whether the same bytes at another guest offset would read as something else. */
+  readonly boundToGuestOffset: boolean;
+  read(host: HostOffset, target: Uint8Array, guest: GuestOffset): void;
+  /** `source` stays as it is. */
+  write(host: HostOffset, source: Uint8Array, guest: GuestOffset): void;
+}
+
+/** Guest data as it lies in `storage`. */
+export function plainData(storage: Storage): GuestData {
+  return {
+    encrypted: false,
+    boundToGuestOffset: false,
+    read: (host, target) => storage.read(host, target),
+    write: (host, source) => storage.write(host, source),
+  };
+}
