@@ -57,6 +57,7 @@ export type {
 } from './operations/snapshots/snapshot-info.js';
 export { findSnapshot, listSnapshots, snapshotUsage } from './operations/snapshots/list-snapshots.js';
 export { createSnapshot } from './operations/snapshots/create-snapshot.js';
+export { copyWithSnapshots, layoutForCopy } from './operations/snapshots/copy-with-snapshots.js';
 export { deleteSnapshot } from './operations/snapshots/delete-snapshot.js';
 export { gotoSnapshot, type GotoOptions } from './operations/snapshots/goto-snapshot.js';
 export { openSnapshot, type SnapshotView } from './operations/snapshots/open-snapshot.js';

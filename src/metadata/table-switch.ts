@@ -63,8 +63,8 @@ export class TableSwitch {
   }
 
   /**
-   * Makes the switch; the caller then has the tables read anew. Returns the clusters that have become free. Throws `LIMIT` where a count would not fit its width,
-   * `CORRUPT`, and what the storage fails with; the image is as it was then.
+   * Makes the switch; the caller then has the tables read anew. Returns the clusters that have become free. Throws `LIMIT`
+   * where a count would not fit its width, `CORRUPT`, and what the storage fails with; the image is as it was then.
    */
   commit(next: NextTables): ClusterRun[] {
     this.#checkCounts();

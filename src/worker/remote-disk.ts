@@ -61,6 +61,7 @@ export interface RemoteSnapshots {
 }
 
 export interface RemoteDisk {
+  /** As it is now: `snapshots.goto` may change the size. */
   readonly info: DiskInfo;
   readonly snapshots: RemoteSnapshots;
   /** Resolves with a fresh array of `length` bytes; its buffer was transferred. */

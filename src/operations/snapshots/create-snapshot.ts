@@ -26,6 +26,7 @@ const LONGEST_ID = 127;
 const LONGEST_NAME = 255;
 const LARGEST_CLOCK = 2n ** 64n - 1n;
 const LARGEST_SECONDS = 2 ** 32 - 1;
+const LARGEST_NANOSECONDS = 999_999_999;
 
 /**
  * Stable when it returns. Throws `BAD_ARGUMENT` for an id that exists or a field out of its range, `LIMIT` for one snapshot
@@ -54,6 +55,7 @@ export function createSnapshot(image: Qcow2Image, options: NewSnapshot): Snapsho
     snapshotCount: snapshots.length + 1,
     snapshotTable: (l1Offset) => joinEntries([...snapshots.map(({ bytes }) => bytes), entry(l1Offset)]),
     oldSnapshotTableBytes: snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    keptL1Tables: snapshots,
   });
   takeUpSwitched(image, freed);
   return snapshotInfo(requireSnapshot(readSnapshots(image.storage, image.header), { id: fields.id }), image.header);
@@ -81,7 +83,7 @@ function divideL1({ l1, geometry, header }: ChangeableTables, snapshotEntries: n
 type NewFields = Omit<SnapshotFields, 'l1Offset' | 'l1Entries' | 'diskSize'>;
 
 function newFields(options: NewSnapshot, snapshots: readonly StoredSnapshot[]): NewFields {
-  const { name, id = nextId(snapshots), date = Date.now(), vmClock = 0n } = options;
+  const { name, id = nextId(snapshots), vmClock = 0n } = options;
   const { instructionCount = null, vmStateBytes = 0 } = options;
   checkText('id', id, LONGEST_ID);
   checkText('name', name, LONGEST_NAME);
@@ -89,18 +91,27 @@ function newFields(options: NewSnapshot, snapshots: readonly StoredSnapshot[]): 
   if (snapshots.some((snapshot) => snapshot.id === id)) {
     throw new Qcow2Error('BAD_ARGUMENT', `id is ${JSON.stringify(id)}; there is a snapshot with this id`);
   }
-  const seconds = Math.floor(date / 1000);
-  if (!(seconds >= 0 && seconds <= LARGEST_SECONDS)) {
-    throw new Qcow2Error('BAD_ARGUMENT', `date is ${date}; it must be 0 to ${LARGEST_SECONDS} seconds after 1970`);
-  }
   checkClock('vmClock', vmClock);
   // All ones stand for none.
   if (instructionCount !== null) checkClock('instructionCount', instructionCount, LARGEST_CLOCK - 1n);
   if (!Number.isSafeInteger(vmStateBytes) || vmStateBytes < 0) {
     throw new Qcow2Error('BAD_ARGUMENT', `vmStateBytes is ${vmStateBytes}; it must be a number of bytes`);
   }
-  const nanoseconds = Math.min(999_999_999, Math.round((date - seconds * 1000) * 1e6));
-  return { id, name, date: { seconds, nanoseconds }, vmClock, instructionCount, vmStateBytes };
+  return { id, name, date: dateOf(options.date ?? Date.now()), vmClock, instructionCount, vmStateBytes };
+}
+
+function dateOf(date: NonNullable<NewSnapshot['date']>): SnapshotFields['date'] {
+  const isNumber = typeof date === 'number';
+  const seconds = isNumber ? Math.floor(date / 1000) : date.seconds;
+  const nanoseconds = isNumber
+    ? Math.min(LARGEST_NANOSECONDS, Math.round((date - seconds * 1000) * 1e6))
+    : date.nanoseconds;
+  const isWhole = Number.isInteger(seconds) && Number.isInteger(nanoseconds);
+  if (isWhole && seconds >= 0 && seconds <= LARGEST_SECONDS && nanoseconds >= 0 && nanoseconds <= LARGEST_NANOSECONDS) {
+    return { seconds, nanoseconds };
+  }
+  const limits = `they must be at most ${LARGEST_SECONDS} and ${LARGEST_NANOSECONDS}`;
+  throw new Qcow2Error('BAD_ARGUMENT', `date is ${seconds} s and ${nanoseconds} ns after 1970; ${limits}`);
 }
 
 /** One above the highest number, as in QEMU. */
@@ -110,9 +121,14 @@ function nextId(snapshots: readonly StoredSnapshot[]): string {
 }
 
 function checkText(field: string, text: string, longest: number): void {
-  const { length } = new TextEncoder().encode(text);
-  if (length <= longest && !text.includes('\0')) return;
-  throw new Qcow2Error('BAD_ARGUMENT', `${field} has ${length} bytes; it must have ${longest} at most, none of them 0`);
+  const bytes = new TextEncoder().encode(text);
+  if (bytes.length > longest || text.includes('\0')) {
+    const limit = `it must have ${longest} at most, none of them 0`;
+    throw new Qcow2Error('BAD_ARGUMENT', `${field} has ${bytes.length} bytes; ${limit}`);
+  }
+  // Half a surrogate pair, or a byte order mark at the start, would not be found again.
+  if (new TextDecoder().decode(bytes) === text) return;
+  throw new Qcow2Error('BAD_ARGUMENT', `${field} is ${JSON.stringify(text)}, which does not come back from UTF-8`);
 }
 
 function checkClock(field: string, value: bigint, largest = LARGEST_CLOCK): void {

@@ -68,6 +68,7 @@ function switchTables(image: Qcow2Image, snapshot: StoredSnapshot, changes: Coun
     snapshotCount: left.length,
     snapshotTable: () => joinEntries(left.map(({ bytes }) => bytes)),
     oldSnapshotTableBytes: snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    keptL1Tables: left,
   });
   takeUpSwitched(image, freed);
 }

@@ -7,7 +7,7 @@
  */
 import { Qcow2Error } from '../../errors.js';
 import { l1EntriesFor } from '../../format/geometry.js';
-import { SECTOR_BYTES } from '../../format/limits.js';
+import { MAX_L1_BYTES, SECTOR_BYTES } from '../../format/limits.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import type { ChangeableTables } from '../../metadata/changeable-tables.js';
 import { namedTables } from '../../metadata/l2-references.js';
@@ -25,7 +25,10 @@ export interface GotoOptions {
   readonly vmState?: 'keep' | 'drop';
 }
 
-/** Stable when it returns. Throws `NOT_FOUND`, `LIMIT`, `UNSUPPORTED`, and as a write does; nothing has changed then. */
+/**
+ * Stable when it returns. Throws `NOT_FOUND`, `LIMIT`, `UNSUPPORTED`, `BAD_IMAGE` for a disk size that can't be, and as a write
+ * does; nothing has changed then.
+ */
 export function gotoSnapshot(image: Qcow2Image, key: SnapshotKey, options: GotoOptions = {}): SnapshotInfo {
   const tables = changeableForSnapshots(image);
   const snapshots = readSnapshots(tables.storage, tables.header.value);
@@ -44,15 +47,18 @@ export function gotoSnapshot(image: Qcow2Image, key: SnapshotKey, options: GotoO
     snapshotCount: snapshots.length,
     snapshotTable: () => joinEntries(snapshots.map(({ bytes }) => bytes)),
     oldSnapshotTableBytes: snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    keptL1Tables: snapshots,
   });
   takeUpSwitched(image, freed);
   return snapshotInfo(snapshot, image.header);
 }
 
-function diskSizeOf(snapshot: StoredSnapshot, { header }: ChangeableTables): number {
+/** What the snapshot says is not judged before: a size that no L1 table can hold must not get into the header. */
+function diskSizeOf(snapshot: StoredSnapshot, { header, geometry }: ChangeableTables): number {
   const size = snapshot.diskSize ?? header.value.size;
-  if (size % SECTOR_BYTES === 0) return size;
-  const limit = `it must be a multiple of ${SECTOR_BYTES}`;
+  const most = (MAX_L1_BYTES / 8) * geometry.l2Coverage;
+  if (size % SECTOR_BYTES === 0 && size <= most) return size;
+  const limit = `it must be a multiple of ${SECTOR_BYTES}, and with this cluster size at most ${most}`;
   throw new Qcow2Error('BAD_IMAGE', `the disk size of snapshot ${snapshot.id} is ${size}; ${limit}`);
 }
 

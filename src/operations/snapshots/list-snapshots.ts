@@ -23,8 +23,8 @@ export function findSnapshot(image: Qcow2Image, key: SnapshotKey): SnapshotInfo 
 }
 
 /**
- * All snapshots, with the room that is each one's own. Reads all their L2 tables. Of an image that is open for writing, what
- * was freed since the last flush still counts.
+ * All snapshots, with the room that is each one's own. Reads the L2 tables that only one of them has. Of an image that is
+ * open for writing, what was freed since the last flush still counts.
  */
 export function snapshotUsage(image: Qcow2Image): SnapshotUsage[] {
   const { header, tables } = image;
@@ -56,12 +56,15 @@ export function requireSnapshot(snapshots: readonly StoredSnapshot[], key: Snaps
   throw new Qcow2Error('NOT_FOUND', `there is no snapshot with ${what}; the image has ${snapshots.length} snapshots`);
 }
 
-/** Clusters that nothing else refers to. */
+/** Clusters that nothing else refers to. What an L2 table names that others have, too, is theirs as well: it is not read. */
 function ownClusters(tables: ImageTables, snapshot: StoredSnapshot, countOf: (cluster: number) => number): number {
   const { geometry } = tables;
   const references = new L2References(tables);
   const named = new CountChanges();
-  for (const table of namedTables(snapshotL1(tables, snapshot), geometry)) references.count(table, named, 1);
+  for (const table of namedTables(snapshotL1(tables, snapshot), geometry)) {
+    const shared = countOf(table.host / geometry.clusterSize) > table.times;
+    if (!shared) references.count(table, named, 1);
+  }
   let own = Math.ceil((snapshot.l1Entries * 8) / geometry.clusterSize);
   named.forEach((cluster, times) => {
     if (countOf(cluster) <= times) own++;

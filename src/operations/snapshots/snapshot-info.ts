@@ -30,8 +30,8 @@ export interface NewSnapshot {
   readonly name: string;
   /** One above the highest number in use, unless told. */
   readonly id?: string;
-  /** Milliseconds since 1970, which may have a fraction; now, unless told. */
-  readonly date?: number;
+  /** Milliseconds since 1970, which may have a fraction, or what another snapshot has; now, unless told. */
+  readonly date?: number | SnapshotInfo['date'];
   /** Nanoseconds that the VM has run; 0 unless told. */
   readonly vmClock?: bigint;
   readonly instructionCount?: bigint | null;

@@ -5,6 +5,7 @@
  * The snapshot that is read from, or shared with, is kept open: a VM state comes in many pieces.
  */
 import type { Qcow2Image } from '../../image/qcow2-image.js';
+import type { ImageTables } from '../../metadata/image-tables.js';
 import type { Steps } from '../../util/steps.js';
 import { createSnapshot } from './create-snapshot.js';
 import { deleteSnapshot } from './delete-snapshot.js';
@@ -16,7 +17,8 @@ import { discardVmState, writeVmStateLike } from './vm-state.js';
 
 export class SnapshotService {
   readonly #image: Qcow2Image;
-  #open: SnapshotView | null = null;
+  /** Good as long as the image has the tables it had then: each operation on snapshots reads them anew. */
+  #open: { readonly view: SnapshotView; readonly tables: ImageTables } | null = null;
 
   constructor(image: Qcow2Image) {
     this.#image = image;
@@ -36,7 +38,6 @@ export class SnapshotService {
   }
 
   delete(id: string): Steps {
-    if (this.#open?.info.id === id) this.#open = null;
     return deleteSnapshot(this.#image, { id });
   }
 
@@ -55,9 +56,12 @@ export class SnapshotService {
     discardVmState(this.#image);
   }
 
-  /** An id is not given twice as long as its snapshot exists, and the view goes before its snapshot does. */
+  /** After a delete the same id may be given again, so a view does not outlive any operation. */
   #opened(id: string): SnapshotView {
-    if (this.#open?.info.id !== id) this.#open = openSnapshot(this.#image, { id });
-    return this.#open;
+    const { tables } = this.#image;
+    if (this.#open?.view.info.id !== id || this.#open.tables !== tables) {
+      this.#open = { view: openSnapshot(this.#image, { id }), tables };
+    }
+    return this.#open.view;
   }
 }
