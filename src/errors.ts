@@ -24,6 +24,10 @@ export const ERROR_CODES = [
   'LIMIT',
   /** The image names a backing file and the opener did not allow it, did not find it, or the chain is no chain. */
   'BACKING',
+  /** The image is encrypted, and no key was given. */
+  'KEY_NEEDED',
+  /** The passphrase opens none of the image's key slots: another one may be asked for. */
+  'WRONG_PASSPHRASE',
   /** The storage failed: the cause is kept in `cause`. */
   'IO',
   /** The storage has no room left. */

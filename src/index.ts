@@ -19,19 +19,34 @@ export {
   openImage,
   type BackingOpener,
   type BackingReference,
+  type LockedImage,
+  type PassphraseSource,
   type ChainOptions,
   type OpenOptions,
 } from './image/open.js';
+export type { EncryptionFormat, ImageEncryption } from './image/image-encryption.js';
+export {
+  newEncryption,
+  unlockImage,
+  type EncryptionSettings,
+  type NewEncryption,
+  type Passphrase,
+  type UnlockOptions,
+} from './image/unlock-image.js';
+export type { KeyDerivation } from './crypto/key-derivation.js';
+export type { LuksOptions } from './crypto/luks-create.js';
+export type { CreateSectorCipher, SectorCipher } from './kernels/cipher-contract.js';
 export type { ReopenOptions } from './image/lifecycle.js';
 export type { RuntimeOptions } from './image/runtime-options.js';
 export type { CorruptionEvent, CorruptionListener } from './metadata/corruption.js';
 export type { OverlapCheck, OverlapTemplate } from './metadata/overlap-options.js';
 export { Qcow2Image, type ImageStatistics } from './image/qcow2-image.js';
 export { RawDisk } from './image/raw-disk.js';
+export { copiedEncryption } from './operations/copy-encryption.js';
 export { copyDisk } from './operations/copy-disk.js';
 export type { Progress } from './util/progress.js';
 export { blockStatus, type BlockStatus, type GuestRange } from './operations/block-status.js';
-export { imageInfo, type ImageInfo } from './operations/image-info.js';
+export { imageInfo, type EncryptionInfo, type ImageInfo, type KeySlotInfo } from './operations/image-info.js';
 export { measureDisk, measureNew, type Measurement, type MeasureOptions } from './operations/measure.js';
 export {
   checkImage,
@@ -45,6 +60,14 @@ export {
 export type { Preallocation } from './image/preallocate.js';
 export { amendImage, type AmendOptions } from './operations/amend.js';
 export { changeBackingFile, type NewBackingFile } from './operations/change-backing.js';
+export {
+  addPassphrase,
+  changePassphrase,
+  erasePassphrase,
+  type AddPassphraseRequest,
+  type ErasePassphraseRequest,
+  type NewPassphraseRequest,
+} from './operations/key-slots.js';
 export { makeEmpty } from './operations/make-empty.js';
 export { resizeImage, type ResizeOptions } from './operations/resize.js';
 export type {

@@ -58,6 +58,10 @@ export interface FileLocation {
 export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
   /** Creates the disk if there is none of that name. The size may be left out if there is a backing file. */
   readonly create?: NewDisk;
+  /** Opens the disk if it is encrypted, and what lies below it; the passphrase of one that is created so. */
+  readonly passphrase?: string;
+  /** Those of backing files that have another one, by their names. */
+  readonly backingPassphrases?: Readonly<Record<string, string>>;
   /** Files of the same folder that may be opened as backing files; an image that names any other is refused. */
   readonly backing?: readonly string[];
   /** Several tabs may open a disk so at the same time, and none to write it meanwhile. */
@@ -66,8 +70,9 @@ export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
 
 /**
  * Opens a disk in a worker.
- * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it), `BACKING`, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, and
- * what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
+ * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it), `BACKING`, `KEY_NEEDED` and `WRONG_PASSPHRASE` for an encrypted
+ * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, and what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`,
+ * `CORRUPT`.
  */
 export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promise<OpfsDisk> {
   const client = startWorker(options);
@@ -153,13 +158,15 @@ function address({ directory, name }: FileLocation): { directory: string; name: 
 }
 
 function openRequest(options: OpenDiskOptions): OpenRequest {
-  const { create } = options;
+  const { create, passphrase, backingPassphrases } = options;
   return {
     kind: 'open',
     ...address(options),
     readOnly: options.readOnly ?? false,
     backing: options.backing ?? [],
     ...(create === undefined ? {} : { create }),
+    ...(passphrase === undefined ? {} : { passphrase }),
+    ...(backingPassphrases === undefined ? {} : { backingPassphrases }),
     ...runtimeOptions(options),
   };
 }

@@ -11,7 +11,7 @@ import { SECTOR_BYTES } from '../format/limits.js';
 import type { GuestData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
 import { alignDown, alignUp } from '../util/integers.js';
-import type { SectorCipher } from './sector-cipher.js';
+import type { SectorCipher } from '../kernels/cipher-contract.js';
 
 /** Which number a sector is encrypted with. */
 export type SectorNumbering = 'host' | 'guest';

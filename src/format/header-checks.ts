@@ -16,7 +16,8 @@ import {
 } from './features.js';
 import { geometryOf, l1EntriesFor } from './geometry.js';
 import type { Header } from './header.js';
-import { EXTENSION_FEATURE_NAMES, findExtension } from './header-extensions.js';
+import { decodeCryptoExtension } from './crypto-extension.js';
+import { EXTENSION_ENCRYPTION, EXTENSION_FEATURE_NAMES, findExtension } from './header-extensions.js';
 import {
   MAX_L1_BYTES,
   MAX_REFCOUNT_ORDER,
@@ -31,6 +32,10 @@ const UNDERSTOOD =
   INCOMPATIBLE_DATA_FILE |
   INCOMPATIBLE_COMPRESSION_TYPE |
   INCOMPATIBLE_EXTENDED_L2;
+/** crypt_method. */
+export const CRYPT_NONE = 0;
+export const CRYPT_AES = 1;
+export const CRYPT_LUKS = 2;
 /** compression_type: zlib and zstd. */
 const MAX_COMPRESSION_TYPE = 1;
 
@@ -40,13 +45,7 @@ export function checkHeader(header: Header): void {
   if (header.refcountOrder > MAX_REFCOUNT_ORDER) {
     refuse(`refcount_order is ${header.refcountOrder}; it must be at most ${MAX_REFCOUNT_ORDER} (64 bits)`);
   }
-  if (header.cryptMethod !== 0) {
-    const known = header.cryptMethod === 1 ? ' (AES)' : header.cryptMethod === 2 ? ' (LUKS)' : '';
-    throw new Qcow2Error(
-      header.cryptMethod > 2 ? 'BAD_IMAGE' : 'UNSUPPORTED',
-      `crypt_method is ${header.cryptMethod}${known}; only unencrypted images (0) are supported`,
-    );
-  }
+  checkEncryption(header);
   checkTables(header);
 }
 
@@ -59,6 +58,20 @@ function checkFeatures(header: Header): void {
     throw new Qcow2Error('UNSUPPORTED', `incompatible_features has ${words} set, which are unknown`);
   }
   checkCompressionType(header);
+}
+
+function checkEncryption({ cryptMethod, extensions, clusterBits }: Header): void {
+  if (cryptMethod > CRYPT_LUKS) {
+    refuse(`crypt_method is ${cryptMethod}; it must be 0 (none), ${CRYPT_AES} (AES) or ${CRYPT_LUKS} (LUKS)`);
+  }
+  const extension = findExtension(extensions, EXTENSION_ENCRYPTION);
+  if (cryptMethod === CRYPT_LUKS) {
+    if (extension === undefined)
+      refuse(`crypt_method is ${CRYPT_LUKS} (LUKS), and the encryption extension is missing`);
+    else decodeCryptoExtension(extension.data, 2 ** clusterBits);
+  } else if (extension !== undefined) {
+    refuse(`crypt_method is ${cryptMethod}, and there is an encryption extension; only LUKS (${CRYPT_LUKS}) has one`);
+  }
 }
 
 /** The bit says that the type is not zlib, so that older software keeps off. */

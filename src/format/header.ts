@@ -17,14 +17,16 @@ import { alignUp } from '../util/integers.js';
 import {
   EXTENSION_BACKING_FORMAT,
   EXTENSION_DATA_FILE,
+  EXTENSION_ENCRYPTION,
   decodeExtensions,
   encodeExtensions,
   findExtension,
   type HeaderExtension,
 } from './header-extensions.js';
 import { AUTOCLEAR_RAW_DATA_FILE, INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_EXTENDED_L2 } from './features.js';
+import { decodeCryptoExtension, type CryptoArea } from './crypto-extension.js';
 import { geometryOf, type Geometry } from './geometry.js';
-import { checkHeader } from './header-checks.js';
+import { CRYPT_LUKS, checkHeader } from './header-checks.js';
 import { MAX_BACKING_NAME_BYTES, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS } from './limits.js';
 
 export const MAGIC = 0x5146_49fb;
@@ -80,6 +82,13 @@ export interface Header {
 export function geometryOfHeader(header: Header): Geometry {
   const extendedL2 = (header.incompatible & INCOMPATIBLE_EXTENDED_L2) !== 0n;
   return geometryOf(header.clusterBits, header.refcountOrder, extendedL2);
+}
+
+/** Where the LUKS header lies; null for an image without one. */
+export function cryptoAreaOf(header: Header): CryptoArea | null {
+  const extension = findExtension(header.extensions, EXTENSION_ENCRYPTION);
+  if (header.cryptMethod !== CRYPT_LUKS || extension === undefined) return null;
+  return decodeCryptoExtension(extension.data, 2 ** header.clusterBits);
 }
 
 /** Whether guest data lies in a file of its own, where host offsets are guest offsets and nothing is counted. */

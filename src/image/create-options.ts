@@ -14,6 +14,7 @@ import {
 import type { Storage } from '../storage/storage.js';
 import { isPowerOfTwo } from '../util/integers.js';
 import { PREALLOCATIONS, type Preallocation } from './preallocate.js';
+import type { NewEncryption } from './unlock-image.js';
 
 export const COMPRESSION_TYPES = ['zlib', 'zstd'] as const;
 export type CompressionType = (typeof COMPRESSION_TYPES)[number];
@@ -45,6 +46,8 @@ export interface CreateOptions {
   readonly backing?: { readonly name: string; readonly format: 'qcow2' | 'raw' };
   /** Keeps guest data apart from the metadata. Not with a backing file if it is to be raw. */
   readonly dataFile?: NewDataFile;
+  /** Made by `newEncryption`; `opened` of it opens the image then. Not with a raw data file. */
+  readonly encryption?: NewEncryption | undefined;
   /** Not with a backing file, but for extended L2 entries. A raw data file always gets `metadata`. Default `off`. */
   readonly preallocation?: Preallocation;
 }
@@ -87,7 +90,8 @@ function checkVersion(options: CreateOptions): void {
   if (compressionType !== 'zlib') refuse(`compressionType is ${compressionType}; version 2 has zlib only`);
 }
 
-function checkFiles({ backing, dataFile, preallocation = 'off', extendedL2 = false }: CreateOptions): void {
+function checkFiles(options: CreateOptions): void {
+  const { backing, dataFile, preallocation = 'off', extendedL2 = false, encryption } = options;
   if (!PREALLOCATIONS.includes(preallocation)) {
     refuse(`preallocation is ${String(preallocation)}; it must be one of ${PREALLOCATIONS.join(', ')}`);
   }
@@ -102,6 +106,7 @@ function checkFiles({ backing, dataFile, preallocation = 'off', extendedL2 = fal
     if (dataFile?.raw === true) refuse('a raw data file and a backing file cannot be used at the same time');
   }
   if (dataFile !== undefined) checkName('dataFile.name', dataFile.name);
+  if (dataFile?.raw === true && encryption !== undefined) refuse('a raw data file can not be encrypted');
 }
 
 function checkName(field: string, name: string): void {

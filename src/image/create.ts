@@ -1,7 +1,7 @@
 /**
  * Creating an image: an empty qcow2 file, laid out as
  *
- *   | header | refcount table | refcount blocks | L1 table |     (each from a cluster boundary on, all refcounts 1)
+ *   | header | refcount table | refcount blocks | L1 table | LUKS header |     (each from a cluster boundary on, all refcounts 1)
  *
  * The header is written last, after everything it points to is stable. Preallocation then is a change of a finished image
  * like any other.
@@ -17,19 +17,26 @@ import {
 } from '../format/features.js';
 import { l1EntriesFor, type Geometry } from '../format/geometry.js';
 import { encodeHeader, type Header } from '../format/header.js';
-import { EXTENSION_BACKING_FORMAT, EXTENSION_DATA_FILE, type HeaderExtension } from '../format/header-extensions.js';
+import { encodeCryptoExtension } from '../format/crypto-extension.js';
+import { CRYPT_AES, CRYPT_LUKS, CRYPT_NONE } from '../format/header-checks.js';
+import {
+  EXTENSION_BACKING_FORMAT,
+  EXTENSION_DATA_FILE,
+  EXTENSION_ENCRYPTION,
+  type HeaderExtension,
+} from '../format/header-extensions.js';
 import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
 import { wasmKernels } from '../kernels/index.js';
 import { asChangeable } from '../metadata/changeable-tables.js';
 import { readHeader } from '../metadata/header-state.js';
 import { encodeOnes } from '../metadata/refcount-ones.js';
 import { GuardedStorage } from '../storage/guarded.js';
-import { plainData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { divideUp } from '../util/integers.js';
 import { runToEnd } from '../util/steps.js';
 import { COMPRESSION_TYPES, checkCreateOptions, type CreateOptions } from './create-options.js';
+import { guestDataOf } from './image-encryption.js';
 import { TablesLoader } from './load-tables.js';
 import { preallocate } from './preallocate.js';
 
@@ -41,6 +48,8 @@ interface Layout {
   readonly blocks: number;
   readonly l1Clusters: number;
   readonly l1Entries: number;
+  /** The LUKS header with its key slots. */
+  readonly areaClusters: number;
 }
 
 /**
@@ -49,14 +58,17 @@ interface Layout {
  */
 export function createImage(storage: Storage, options: CreateOptions): void {
   const geometry = checkCreateOptions(options);
-  const layout = layOut(geometry, options.size);
+  const area = options.encryption?.area ?? null;
+  const layout = layOut(geometry, options.size, area?.length ?? 0);
   const header = encodeHeader(headerOf(geometry, layout, options));
   const guarded = new GuardedStorage(storage);
   guarded.truncate(0);
   writeRefcounts(guarded, geometry, layout);
   const l1Cluster = 1 + layout.tableClusters + layout.blocks;
+  const areaCluster = l1Cluster + layout.l1Clusters;
   // The L1 table is all zeroes, as the file is where nothing was written.
-  guarded.truncate((l1Cluster + layout.l1Clusters) * geometry.clusterSize);
+  guarded.truncate((areaCluster + layout.areaClusters) * geometry.clusterSize);
+  if (area !== null) guarded.write(areaCluster * geometry.clusterSize, area);
   guarded.flush();
   guarded.write(0, header);
   guarded.flush();
@@ -77,21 +89,23 @@ function preallocateNew(storage: GuardedStorage, data: GuardedStorage, options: 
   // A raw data file answers for every cluster, so every cluster has its entry.
   const mode = dataFile?.raw === true && preallocation === 'off' ? 'metadata' : preallocation;
   if (mode === 'off') return;
-  const guestData = plainData(data);
+  const header = readHeader(storage);
+  const guestData = guestDataOf(header, data, options.encryption?.opened);
   const loader = new TablesLoader({ storage, data, guestData, kernels: wasmKernels, onCorruption: undefined });
-  const tables = asChangeable(loader.load(readHeader(storage), { writable: true, options: {} }));
+  const tables = asChangeable(loader.load(header, { writable: true, options: {} }));
   runToEnd(preallocate({ changeableTables: () => tables }, { from: 0, to: size, mode, backingSize: 0 }));
   tables.writable.order.makeClean();
 }
 
 /** The refcounts count their own blocks and table, so the layout is grown until it covers itself. */
-function layOut(geometry: Geometry, size: number): Layout {
+function layOut(geometry: Geometry, size: number, areaBytes: number): Layout {
   const l1Entries = l1EntriesFor(geometry, size);
   const l1Clusters = divideUp(l1Entries * 8, geometry.clusterSize);
+  const areaClusters = divideUp(areaBytes, geometry.clusterSize);
   let blocks = 1;
   let tableClusters = 1;
   for (;;) {
-    const clusters = 1 + tableClusters + blocks + l1Clusters;
+    const clusters = 1 + tableClusters + blocks + l1Clusters + areaClusters;
     const neededBlocks = divideUp(clusters, geometry.refcountBlockEntries);
     const neededTable = divideUp(neededBlocks * 8, geometry.clusterSize);
     if (neededBlocks <= blocks && neededTable <= tableClusters) break;
@@ -101,7 +115,7 @@ function layOut(geometry: Geometry, size: number): Layout {
   if (tableClusters * geometry.clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
     throw new Qcow2Error('LIMIT', `the refcount table would pass its limit of ${MAX_REFCOUNT_TABLE_BYTES} bytes`);
   }
-  return { tableClusters, blocks, l1Clusters, l1Entries };
+  return { tableClusters, blocks, l1Clusters, l1Entries, areaClusters };
 }
 
 function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): Header {
@@ -111,6 +125,14 @@ function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): H
   const extensions: HeaderExtension[] = [];
   if (backing) extensions.push({ type: EXTENSION_BACKING_FORMAT, data: text.encode(backing.format) });
   if (dataFile) extensions.push({ type: EXTENSION_DATA_FILE, data: text.encode(dataFile.name) });
+  const { encryption } = options;
+  if (encryption?.area) {
+    const offset = (1 + layout.tableClusters + layout.blocks + layout.l1Clusters) * geometry.clusterSize;
+    extensions.push({
+      type: EXTENSION_ENCRYPTION,
+      data: encodeCryptoExtension({ offset, length: encryption.area.length }),
+    });
+  }
   // compression_type and its padding, as QEMU writes them.
   const additionalFields = new Uint8Array(version === 3 ? 8 : 0);
   if (compression > 0) additionalFields[0] = compression;
@@ -118,7 +140,7 @@ function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): H
     version,
     clusterBits: geometry.clusterBits,
     size: options.size,
-    cryptMethod: 0,
+    cryptMethod: encryption === undefined ? CRYPT_NONE : encryption.area === null ? CRYPT_AES : CRYPT_LUKS,
     l1Entries: layout.l1Entries,
     l1Offset: (1 + layout.tableClusters + layout.blocks) * geometry.clusterSize,
     refcountTableOffset: geometry.clusterSize,
@@ -143,7 +165,7 @@ function headerOf(geometry: Geometry, layout: Layout, options: CreateOptions): H
 
 function writeRefcounts(storage: Storage, geometry: Geometry, layout: Layout): void {
   const { clusterSize, refcountBlockEntries, refcountOrder } = geometry;
-  const used = 1 + layout.tableClusters + layout.blocks + layout.l1Clusters;
+  const used = 1 + layout.tableClusters + layout.blocks + layout.l1Clusters + layout.areaClusters;
   const table = new Uint8Array(layout.tableClusters * clusterSize);
   const view = viewOf(table);
   for (let index = 0; index < layout.blocks; index++) {

@@ -18,6 +18,7 @@ import { readHeader } from '../metadata/header-state.js';
 import type { ImageTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { TablesLoader } from './load-tables.js';
+import type { ImageEncryption } from './image-encryption.js';
 import { cleanInterval, joinOptions, runtimeOptions, type RuntimeOptions } from './runtime-options.js';
 
 export interface ReopenOptions extends RuntimeOptions {
@@ -28,6 +29,8 @@ export interface LifecycleParts {
   readonly storage: GuardedStorage;
   /** Where guest data lies: the same storage, or the external data file. */
   readonly data: GuardedStorage;
+  /** Null for an image that is not encrypted, or locked. */
+  readonly encryption: ImageEncryption | null;
   readonly loader: TablesLoader;
   readonly tables: ImageTables;
   readonly options: RuntimeOptions;
@@ -71,6 +74,11 @@ export class Lifecycle {
       (sum, { hits, misses }) => ({ hits: sum.hits + hits, misses: sum.misses + misses }),
       this.#past,
     );
+  }
+
+  /** Null for an image that is not encrypted, or locked. */
+  get encryption(): ImageEncryption | null {
+    return this.#parts.encryption;
   }
 
   get closed(): boolean {
@@ -157,11 +165,12 @@ export class Lifecycle {
   /** Writes everything, marks the image clean and closes the storages. A poisoned image is closed as it is. Once. */
   close(): void {
     if (this.closed) return;
-    const { storage, data } = this.#parts;
+    const { storage, data, encryption } = this.#parts;
     try {
       if (this.#state === 'active' && !this.poisoned) this.#writeAll();
     } finally {
       this.#state = 'closed';
+      if (encryption?.borrowed !== true) encryption?.cipher.wipe();
       storage.close();
       if (data !== storage) data.close();
     }

@@ -12,16 +12,17 @@ import type { KernelsFactory } from '../kernels/kernels.js';
 import type { CorruptionListener } from '../metadata/corruption.js';
 import { readHeader } from '../metadata/header-state.js';
 import { GuardedStorage } from '../storage/guarded.js';
-import { plainData } from '../storage/guest-data.js';
 import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
+import { encryptionFormat, guestDataOf, type EncryptionFormat, type ImageEncryption } from './image-encryption.js';
 import { Lifecycle } from './lifecycle.js';
 import { TablesLoader } from './load-tables.js';
 import { Qcow2Image } from './qcow2-image.js';
 import { RawDisk } from './raw-disk.js';
 import { runtimeOptions, type RuntimeOptions } from './runtime-options.js';
+import { unlockImage, type Passphrase, type UnlockOptions } from './unlock-image.js';
 
 export interface OpenOptions extends RuntimeOptions {
   readonly readOnly?: boolean;
@@ -29,6 +30,8 @@ export interface OpenOptions extends RuntimeOptions {
   readonly backing?: Disk | null;
   /** The external data file, for an image that has one; the image owns it and closes it. */
   readonly dataFile?: Storage;
+  /** What opens an encrypted image, made by `unlockImage`. Null leaves it locked: all but its data can be looked at. */
+  readonly encryption?: ImageEncryption | null;
   /** Default: the WASM kernels. */
   readonly kernels?: KernelsFactory;
   /** Told of corruption that is found while the image is in use. Must not throw, and must not use the image. */
@@ -39,7 +42,7 @@ export interface OpenOptions extends RuntimeOptions {
  * Opens one image. An image left dirty is repaired when opened for writing.
  *
  * On success the image owns `storage` and the backing disk, and closes them. Throws `NOT_QCOW2`, `BAD_IMAGE`, `UNSUPPORTED`,
- * `CORRUPT`, `BACKING`, or `READ_ONLY` for a storage that can't be written; nothing has been changed then.
+ * `CORRUPT`, `BACKING`, `KEY_NEEDED`, or `READ_ONLY` for a storage that can't be written; nothing has been changed then.
  */
 export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Image {
   const writable = !(options.readOnly ?? false);
@@ -55,11 +58,12 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   if (options.dataFile === storage) throw dataFileInUse(header);
   const data = dataStorage(header, guarded, options.dataFile, writable);
   const { kernels = wasmKernels, onCorruption, backing = null } = options;
-  const guestData = plainData(data);
+  const guestData = guestDataOf(header, data, options.encryption);
   const loader = new TablesLoader({ storage: guarded, data, guestData, kernels, onCorruption });
   const runtime = runtimeOptions(options);
   const tables = loader.load(header, { writable, options: runtime });
-  const lifecycle = new Lifecycle({ storage: guarded, data, loader, tables, options: runtime });
+  const encryption = options.encryption ?? null;
+  const lifecycle = new Lifecycle({ storage: guarded, data, encryption, loader, tables, options: runtime });
   return new Qcow2Image({ storage: guarded, data, lifecycle, backing });
 }
 
@@ -98,8 +102,23 @@ export interface BackingReference {
 /** Opens what an image names, or throws to deny it. The chain owns the storage and closes it. */
 export type BackingOpener = (reference: BackingReference) => Storage | Promise<Storage>;
 
+/** Which file of a chain a passphrase is asked for. */
+export interface LockedImage {
+  /** Null for the image that was opened itself. */
+  readonly name: string | null;
+  readonly depth: number;
+  readonly format: EncryptionFormat;
+}
+
+/** One passphrase for all encrypted files of a chain, or who knows that of each; undefined to refuse. */
+export type PassphraseSource =
+  Passphrase | ((image: LockedImage) => Passphrase | undefined | Promise<Passphrase | undefined>);
+
 export interface ChainOptions extends OpenOptions {
   readonly opener?: BackingOpener;
+  readonly passphrase?: PassphraseSource | undefined;
+  /** How keys are derived and data decrypted. */
+  readonly unlock?: UnlockOptions | undefined;
 }
 
 /** Longer chains are taken for a loop. */
@@ -111,13 +130,21 @@ const DEEPEST_CHAIN = 64;
  * storages; on failure those of the backing files have been closed.
  */
 export async function openChain(storage: Storage, options: ChainOptions = {}): Promise<Qcow2Image> {
-  const { opener, ...own } = options;
-  return openLink(storage, own, { opener, kernels: own.kernels, depth: 0, seen: [storage] });
+  const { opener, passphrase, unlock, ...own } = options;
+  const { kernels } = own;
+  const keys = { passphrase, unlock, locked: own.encryption === null };
+  return openLink(storage, own, { opener, ...keys, kernels, name: null, depth: 0, seen: [storage] });
 }
 
 interface ChainState {
   readonly opener: BackingOpener | undefined;
+  readonly passphrase: PassphraseSource | undefined;
+  readonly unlock: UnlockOptions | undefined;
+  /** The image above is to stay locked, and so is this one. */
+  readonly locked: boolean;
   readonly kernels: KernelsFactory | undefined;
+  /** What the image above calls this one. */
+  readonly name: string | null;
   readonly depth: number;
   /** Everything open from the image itself down to here, data files included. */
   readonly seen: readonly Storage[];
@@ -135,12 +162,31 @@ async function openLink(storage: Storage, options: OpenOptions, state: ChainStat
   try {
     if (backing === undefined) backing = await openBacking(header, { ...state, depth: state.depth + 1, seen });
     const files = dataFile === undefined ? { backing } : { backing, dataFile };
-    return await settle(() => openImage(storage, { ...options, ...files }));
+    const encryption = options.encryption === undefined ? await openEncryption(storage, header, state) : undefined;
+    const key = encryption === undefined ? {} : { encryption };
+    try {
+      return await settle(() => openImage(storage, { ...options, ...files, ...key }));
+    } catch (error) {
+      encryption?.cipher.wipe();
+      throw error;
+    }
   } catch (error) {
     if (options.dataFile === undefined) dataFile?.close();
     if (options.backing === undefined) backing?.close();
     throw error;
   }
+}
+
+/** Undefined for an image that is not encrypted, or whose passphrase nobody gives; opening it says so then. */
+async function openEncryption(
+  storage: Storage,
+  header: Header,
+  { name, depth, passphrase: source, unlock }: ChainState,
+): Promise<ImageEncryption | undefined> {
+  const format = encryptionFormat(header);
+  if (format === null) return undefined;
+  const passphrase = typeof source === 'function' ? await source({ name, depth, format }) : source;
+  return passphrase === undefined ? undefined : unlockImage(storage, passphrase, unlock);
 }
 
 async function openDataFile(header: Header, writable: boolean, state: ChainState): Promise<Storage | undefined> {
@@ -178,7 +224,9 @@ async function openBacking(header: Header, state: ChainState): Promise<Disk | nu
     const isQcow2 = format === 'qcow2' || (format === null && (await settle(() => hasMagic(readOnly))));
     if (!isQcow2) return new RawDisk(readOnly);
     const kernels = state.kernels ? { kernels: state.kernels } : {};
-    return await openLink(readOnly, { readOnly: true, ...kernels }, { ...state, seen: [...state.seen, storage] });
+    const below = { ...state, name, seen: [...state.seen, storage] };
+    const locked = state.locked ? { encryption: null } : {};
+    return await openLink(readOnly, { readOnly: true, ...kernels, ...locked }, below);
   } catch (error) {
     storage.close();
     throw isQcow2Error(error) ? inBackingFile(error, name) : error;

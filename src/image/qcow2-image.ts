@@ -15,6 +15,7 @@ import { runToEnd } from '../util/steps.js';
 import { checkResize } from './check-resize.js';
 import { checkRange } from './disk-range.js';
 import { growDisk } from './grow-disk.js';
+import type { ImageEncryption } from './image-encryption.js';
 import type { Lifecycle, ReopenOptions } from './lifecycle.js';
 import { planRead } from './read-plan.js';
 import { readBehind, readViewOf, type ReadView } from './read-view.js';
@@ -94,6 +95,11 @@ export class Qcow2Image implements Disk {
     return this.#tables.geometry.refcountBits;
   }
 
+  /** What its data are encrypted with; null for an image that is not, or locked. */
+  get encryption(): ImageEncryption | null {
+    return this.#lifecycle.encryption;
+  }
+
   get backing(): Disk | null {
     return this.#backing;
   }
@@ -150,6 +156,7 @@ export class Qcow2Image implements Disk {
   /** The same, compressed, for one cluster. Returns false, and has written nothing, where that does not make it smaller. */
   writeBehindCompressed(offset: GuestOffset, source: Uint8Array): boolean {
     const writable = this.#changeable();
+    if (this.#tables.guestData.encrypted) return false;
     this.#tables.header.beforeChange();
     const stored = writeCompressedCluster(this.#compressedTarget(writable), this.#view.codec, offset, source);
     this.#afterChange();
@@ -181,13 +188,16 @@ export class Qcow2Image implements Disk {
   /**
    * Writes whole clusters compressed, each for itself; one that does not get smaller is written plainly. What the clusters
    * held before is freed. `offset` is a multiple of the cluster size, and so is the length, but at the end of the disk.
-   * Throws `UNSUPPORTED` for an image with an external data file.
+   * Throws `UNSUPPORTED` for an image with an external data file, or an encrypted one.
    */
   writeCompressed(offset: GuestOffset, source: Uint8Array): void {
     this.#check(offset, source.length);
     const writable = this.#changeable();
     if (this.#data !== this.#storage) {
       throw new Qcow2Error('UNSUPPORTED', 'with an external data file no cluster can be compressed');
+    }
+    if (this.#tables.guestData.encrypted) {
+      throw new Qcow2Error('UNSUPPORTED', 'the image is encrypted, and compressed clusters would not be');
     }
     const { clusterSize } = this;
     const end = offset + source.length;

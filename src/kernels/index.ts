@@ -3,3 +3,4 @@ export { SCRATCH_BYTES, type Kernels, type KernelsFactory } from './kernels.js';
 export { referenceKernels } from './reference-kernels.js';
 export { wasmKernels } from './wasm-kernels.js';
 export { loadKernels, type KernelsSource } from './wasm-module.js';
+export { createSectorCipher } from './cipher-wasm.js';

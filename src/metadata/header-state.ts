@@ -20,6 +20,7 @@ import {
 import {
   HEADER_AT,
   HEADER_PROBE_BYTES,
+  cryptoAreaOf,
   decodeHeader,
   hasDataFile,
   probeClusterSize,
@@ -52,6 +53,8 @@ function checkPlaces(header: Header, fileSize: number): void {
     throw new Qcow2Error('BAD_IMAGE', `the ${name} ${where}`);
   };
   const { l1Entries, refcountTableClusters, snapshotCount } = header;
+  const area = cryptoAreaOf(header);
+  if (area !== null) check('encryption header', area.offset, area.length);
   check(`L1 table (l1_size ${l1Entries})`, header.l1Offset, l1Entries * 8);
   const refcountTable = `refcount table (refcount_table_clusters ${refcountTableClusters})`;
   check(refcountTable, header.refcountTableOffset, refcountTableClusters * clusterSize);

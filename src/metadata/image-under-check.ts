@@ -1,8 +1,7 @@
 /**
  * The image under check: header and geometry of an image that a normal open may refuse, and the few writes of a repair.
  *
- * The header must be valid, but for what a check can live with: the corrupt bit, encryption (the tables are not encrypted),
- * a refcount table that is missing or lies outside the file. Tables that lie outside the file read as zeroes here, and
+ * The header must be valid, but for what a check can live with: the corrupt bit, a refcount table that is missing or lies outside the file. Tables that lie outside the file read as zeroes here, and
  * the scan reports them.
  *
  * Invariants of a repair: unknown autoclear bits are cleared, stably, before the first write (spec, "autoclear_features");
@@ -25,8 +24,7 @@ import { divideUp } from '../util/integers.js';
 
 /** As QEMU's limit: more clusters than these are not checked. */
 const MOST_FILE_CLUSTERS = 2 ** 31 - 1;
-/** Bytes of the header: crypt_method, and nb_snapshots with snapshots_offset behind it. */
-const CRYPT_METHOD_AT = 32;
+/** Byte of the header: nb_snapshots, with snapshots_offset behind it. */
 const SNAPSHOTS_AT = 60;
 
 export class ImageUnderCheck {
@@ -125,11 +123,9 @@ function readTolerantly(storage: Storage): Header {
   const cluster = new Uint8Array(probeClusterSize(probe, storage.size));
   storage.read(0, cluster);
   const view = viewOf(cluster);
-  const cryptMethod = view.getUint32(CRYPT_METHOD_AT);
   const refcountTableOffset = getUint64(view, HEADER_AT.refcountTableOffset, 'refcount_table_offset');
   const refcountTableClusters = view.getUint32(HEADER_AT.refcountTableClusters);
-  if (cryptMethod <= 2) view.setUint32(CRYPT_METHOD_AT, 0);
   if (refcountTableOffset === 0) setUint64(view, HEADER_AT.refcountTableOffset, cluster.length);
   if (refcountTableClusters === 0) view.setUint32(HEADER_AT.refcountTableClusters, 1);
-  return { ...decodeHeader(cluster), cryptMethod, refcountTableOffset, refcountTableClusters };
+  return { ...decodeHeader(cluster), refcountTableOffset, refcountTableClusters };
 }

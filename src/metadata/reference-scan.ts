@@ -8,7 +8,7 @@
  * of one L1 table name again and again is scanned once for all of them. It changes nothing but the entries that
  * `l2-scan.ts` may repair.
  */
-import { EXTENSION_ENCRYPTION, findExtension } from '../format/header-extensions.js';
+import { cryptoAreaOf } from '../format/header.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import { viewOf } from '../util/big-endian.js';
 import { divideUp, hex } from '../util/integers.js';
@@ -23,7 +23,6 @@ import type { ReferenceCounts } from './reference-counts.js';
 import { ReferenceSink } from './reference-sink.js';
 import type { ListedSnapshot, SnapshotList } from './listed-snapshots.js';
 
-const LUKS = 2;
 const L1_HIGH_RESERVED = 0x7f00_0000;
 const LOW_RESERVED = 0x1ff;
 /** Bytes of L2 tables read in one step, at least one table. */
@@ -199,12 +198,8 @@ export class ReferenceScan implements CheckPhase {
     const { header } = image;
     this.sink.add(header.snapshotsOffset, snapshots.byteLength, () => 'the snapshot table');
     this.sink.add(header.refcountTableOffset, recorded.entries * 8, () => 'the refcount table');
-    const encryption = findExtension(header.extensions, EXTENSION_ENCRYPTION);
-    if (header.cryptMethod === LUKS && encryption !== undefined && encryption.data.length >= 16) {
-      const view = viewOf(encryption.data);
-      const word = (at: number) => view.getUint32(at) * 0x1_0000_0000 + view.getUint32(at + 4);
-      this.sink.add(word(0), word(8), () => 'the encryption header');
-    }
+    const encryption = cryptoAreaOf(header);
+    if (encryption !== null) this.sink.add(encryption.offset, encryption.length, () => 'the encryption header');
     return false;
   }
 

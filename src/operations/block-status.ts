@@ -82,7 +82,15 @@ function statusAt(disk: Disk, start: GuestOffset, end: GuestOffset): BlockStatus
   for (let depth = 0; ; depth++) {
     const extent = firstExtent(current, start, limit);
     const below = extent.kind === 'backing' ? backingOf(current) : null;
-    if (below === null || start >= below.size) return { start, length: extent.length, depth, ...answerOf(extent) };
+    if (below === null || start >= below.size) {
+      return {
+        start,
+        length: extent.length,
+        depth,
+        ...answerOf(extent),
+        ...(isEncrypted(current) ? { host: null } : {}),
+      };
+    }
     // A backing file may end inside the extent.
     limit = Math.min(extent.length, below.size - start);
     current = below;
@@ -107,6 +115,11 @@ function answerOf(extent: Extent): Pick<BlockStatus, 'present' | 'zero' | 'data'
     case 'unallocated':
       return { present: false, zero: true, data: false, host: extent.host ?? null };
   }
+}
+
+/** Where its bytes lie is of no use then. */
+function isEncrypted(disk: Disk): boolean {
+  return disk instanceof Qcow2Image && disk.header.cryptMethod !== 0;
 }
 
 /** The disk that answers for the `backing` extents of another. Only images have them. */

@@ -8,8 +8,12 @@ import {
   INCOMPATIBLE_EXTENDED_L2,
   COMPATIBLE_LAZY_REFCOUNTS,
 } from '../format/features.js';
+import type { CipherSpec } from '../crypto/luks-cipher.js';
 import { hasDataFile, isDataFileRaw, type BackingFileName } from '../format/header.js';
+import { SECTOR_BYTES } from '../format/limits.js';
+import { encryptionFormat } from '../image/image-encryption.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
+import { readVolume } from '../image/unlock-image.js';
 import { listSnapshots } from './snapshots/list-snapshots.js';
 import type { SnapshotInfo } from './snapshots/snapshot-info.js';
 
@@ -30,10 +34,31 @@ export interface ImageInfo {
   readonly backingFile: BackingFileName | null;
   /** `raw`: the data file always reads as the disk does. `name` is null where the image does not record it. */
   readonly dataFile: { readonly name: string | null; readonly raw: boolean } | null;
+  /** Null for an image that is not encrypted. */
+  readonly encryption: EncryptionInfo | null;
   readonly snapshots: readonly SnapshotInfo[];
 }
 
-/** Reads the snapshot table; all else is known. Throws `BAD_IMAGE` or `LIMIT` when that table is damaged. */
+/** What anybody can read of an encryption, without a passphrase. */
+export type EncryptionInfo =
+  | { readonly format: 'aes' }
+  | ({ readonly format: 'luks' } & CipherSpec & {
+        /** Of key derivation. */
+        readonly hash: string;
+        readonly uuid: string;
+        readonly keyDigestIterations: number;
+        readonly slots: readonly KeySlotInfo[];
+      });
+
+export interface KeySlotInfo {
+  readonly active: boolean;
+  /** 0 where it is not active. */
+  readonly iterations: number;
+  /** Of its key material, in bytes from the start of the LUKS header. */
+  readonly materialOffset: number;
+}
+
+/** Reads the snapshot table and the LUKS header; all else is known. Throws `BAD_IMAGE`, `LIMIT`, `UNSUPPORTED` for what is damaged. */
 export function imageInfo(image: Qcow2Image): ImageInfo {
   const { header } = image;
   const has = (bits: bigint, bit: bigint): boolean => (bits & bit) !== 0n;
@@ -50,6 +75,25 @@ export function imageInfo(image: Qcow2Image): ImageInfo {
     corrupt: has(header.incompatible, INCOMPATIBLE_CORRUPT),
     backingFile: header.backingFile,
     dataFile: hasDataFile(header) ? { name: header.dataFileName, raw: isDataFileRaw(header) } : null,
+    encryption: encryptionInfo(image),
     snapshots: listSnapshots(image),
+  };
+}
+
+function encryptionInfo({ storage, header }: Qcow2Image): EncryptionInfo | null {
+  const format = encryptionFormat(header);
+  if (format !== 'luks') return format && { format };
+  const { header: luks, cipher, hash } = readVolume(storage, header);
+  return {
+    format,
+    ...cipher,
+    hash,
+    uuid: luks.uuid,
+    keyDigestIterations: luks.keyDigestIterations,
+    slots: luks.slots.map(({ active, iterations, materialSector }) => ({
+      active,
+      iterations,
+      materialOffset: materialSector * SECTOR_BYTES,
+    })),
   };
 }

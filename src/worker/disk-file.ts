@@ -8,9 +8,11 @@
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { createImage } from '../image/create.js';
+import { encryptionFormat, type ImageEncryption } from '../image/image-encryption.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { openChain, type BackingOpener, type BackingReference } from '../image/open.js';
 import { runtimeOptions, type RuntimeOptions } from '../image/runtime-options.js';
+import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
 import type { Storage } from '../storage/storage.js';
 import type { Claim, ClaimMode, ImageFiles } from './image-files.js';
 import type { NewDisk, OpenRequest } from './protocol.js';
@@ -33,9 +35,10 @@ export async function openDiskFile(files: ImageFiles, options: DiskFileOptions):
   const claims = new Claims(files);
   try {
     await claims.add(options.name, options.readOnly ? 'read' : 'write');
-    if (!(await files.exists(options.name))) await createDiskFile(files, options);
+    const exists = await files.exists(options.name);
+    const made = exists ? null : await createDiskFile(files, options);
     const storage = await files.open(options.name, options.readOnly ? 'read-only' : 'read-write');
-    const image = await openImageStorage(storage, options, claims);
+    const image = await openImageStorage(storage, made === null ? options : { ...options, encryption: made }, claims);
     return {
       image,
       get info() {
@@ -66,7 +69,9 @@ export async function inspectImage(
 ): Promise<DiskInfo> {
   const claims = new Claims(files);
   try {
-    const image = await openImageStorage(storage, { readOnly: storage.readOnly, backing: options.backing }, claims);
+    // What it holds is not asked for, so it may stay locked.
+    const locked = { readOnly: storage.readOnly, backing: options.backing, encryption: null };
+    const image = await openImageStorage(storage, locked, claims);
     const info = describeImage(image, files.path(options.name));
     image.close();
     return info;
@@ -85,59 +90,84 @@ function describeImage(image: Qcow2Image, path: string): DiskInfo {
     clusterSize: image.clusterSize,
     refcountBits: image.refcountBits,
     lazyRefcounts: image.lazyRefcounts,
+    encryption: encryptionFormat(header),
     backingFile: header.backingFile?.name ?? null,
   };
 }
 
-type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing'> & RuntimeOptions;
+type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing' | 'passphrase' | 'backingPassphrases'> &
+  RuntimeOptions & { readonly encryption?: ImageEncryption | null };
 
 async function openImageStorage(storage: Storage, options: ImageOptions, claims: Claims): Promise<Qcow2Image> {
-  const { readOnly, backing } = options;
+  const { readOnly, backing, passphrase, backingPassphrases = {}, encryption } = options;
   try {
-    return await openChain(storage, { ...runtimeOptions(options), readOnly, opener: claims.opener(backing) });
+    return await openChain(storage, {
+      ...runtimeOptions(options),
+      ...(encryption === undefined ? {} : { encryption }),
+      readOnly,
+      opener: claims.opener(backing),
+      passphrase: ({ name }) => (name === null ? undefined : backingPassphrases[name]) ?? passphrase,
+    });
   } catch (error) {
     storage.close();
     throw error;
   }
 }
 
-async function createDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<void> {
+/** What opens the new disk, so that no key is derived twice; null for one that is not encrypted. */
+async function createDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<ImageEncryption | null> {
   const { name, create } = options;
   if (create === undefined || options.readOnly) {
     throw new Qcow2Error('NOT_FOUND', `there is no disk ${files.path(name)}, and it was not to be created`);
   }
-  const size = await sizeOfNewDisk(files, create, options.backing);
+  const size = await sizeOfNewDisk(files, create, options);
+  const encryption = await encryptionOfNewDisk(create, options.passphrase);
   const temporary = await files.createTemporary();
   try {
     const storage = await files.open(temporary.name, 'read-write');
     try {
-      createImage(storage, { ...create, size });
+      createImage(storage, { ...create, size, encryption });
       storage.flush();
     } finally {
       storage.close();
     }
     await files.replace(temporary.name, name);
+    return encryption?.opened ?? null;
   } catch (error) {
+    encryption?.opened.cipher.wipe();
     await files.remove(temporary.name);
     throw error;
   }
 }
 
+function encryptionOfNewDisk(
+  { encryption }: NewDisk,
+  passphrase: string | undefined,
+): Promise<NewEncryption | undefined> {
+  if (encryption === undefined) return Promise.resolve(undefined);
+  if (passphrase !== undefined) return newEncryption({ ...encryption, passphrase });
+  throw new Qcow2Error('KEY_NEEDED', 'the new disk is to be encrypted, and no passphrase was given');
+}
+
 /** The size asked for, or that of the backing file, which must open either way. */
-async function sizeOfNewDisk(files: ImageFiles, create: NewDisk, allowed: readonly string[]): Promise<number> {
+async function sizeOfNewDisk(files: ImageFiles, create: NewDisk, options: DiskFileOptions): Promise<number> {
   if (create.backing === undefined) {
     if (create.size !== undefined) return create.size;
     throw new Qcow2Error('BAD_ARGUMENT', 'create.size is missing, and there is no backing file to take it from');
   }
   const claims = new Claims(files);
   try {
-    const opener = claims.opener(allowed);
+    const opener = claims.opener(options.backing);
     const storage = await opener({ ...create.backing, depth: 1, role: 'backing', writable: false });
     if (create.backing.format === 'raw') {
       storage.close();
       return create.size ?? Math.ceil(storage.size / SECTOR_BYTES) * SECTOR_BYTES;
     }
-    const image = await openImageStorage(storage, { readOnly: true, backing: allowed }, claims);
+    const image = await openImageStorage(
+      storage,
+      { readOnly: true, backing: options.backing, encryption: null },
+      claims,
+    );
     const { size } = image;
     image.close();
     return create.size ?? size;

@@ -5,6 +5,7 @@
  * disk while a request is under way: the server's queue sees to it.
  */
 import { Qcow2Error } from '../errors.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
 import { settle } from '../storage/not-resident.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
@@ -31,6 +32,10 @@ export class DiskSession {
     this.#files = files;
     this.#disk = disk;
     this.snapshots = new SnapshotSession(disk.image, this.#buffers);
+  }
+
+  get image(): Qcow2Image {
+    return this.#disk.image;
   }
 
   async read(offset: number, length: number): Promise<Bytes> {

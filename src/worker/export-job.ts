@@ -1,12 +1,14 @@
 /**
  * What an export writes: the disk, flattened, with its snapshots or without them; the disk of one snapshot; or the file as it
- * is. The image is not changed, and must not be changed between the steps.
+ * is. The image is not changed, and must not be changed between the steps. What is written of an encrypted disk is encrypted, with
+ * the same key behind the same passphrases.
  */
 import type { Disk } from '../disk.js';
 import { SECTOR_BYTES } from '../format/limits.js';
 import { createImage, type CreateOptions } from '../image/create.js';
 import { openImage } from '../image/open.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
+import { copiedEncryption } from '../operations/copy-encryption.js';
 import { copyDisk } from '../operations/copy-disk.js';
 import { copyWithSnapshots, layoutForCopy } from '../operations/snapshots/copy-with-snapshots.js';
 import { openSnapshot } from '../operations/snapshots/open-snapshot.js';
@@ -33,8 +35,9 @@ export function exportJob(image: Qcow2Image, file: Storage, content: ExportConte
 }
 
 function copyAll(image: Qcow2Image, file: Storage): Steps {
-  createImage(file, layoutForCopy(image));
-  const target = openImage(file);
+  const encryption = copiedEncryption(image);
+  createImage(file, { ...layoutForCopy(image), ...(encryption && { encryption }) });
+  const target = openImage(file, encryption ? { encryption: encryption.opened } : {});
   return closedAtEnd(copyWithSnapshots(image, target), target);
 }
 
@@ -42,8 +45,10 @@ function copyOneDisk(image: Qcow2Image, disk: Disk, file: Storage): Steps {
   const { clusterSize, header } = image;
   // An image that opened has one of these widths.
   const refcountBits = image.refcountBits as NonNullable<CreateOptions['refcountBits']>;
-  createImage(file, { size: alignUp(disk.size, SECTOR_BYTES), version: header.version, clusterSize, refcountBits });
-  const target = openImage(file);
+  const encryption = copiedEncryption(image);
+  const layout = { size: alignUp(disk.size, SECTOR_BYTES), version: header.version, clusterSize, refcountBits };
+  createImage(file, { ...layout, ...(encryption && { encryption }) });
+  const target = openImage(file, encryption ? { encryption: encryption.opened } : {});
   return closedAtEnd(copyDisk(disk, target), target);
 }
 

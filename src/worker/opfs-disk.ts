@@ -7,7 +7,7 @@ import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
-import type { Bytes, ExportContent } from './protocol.js';
+import type { Bytes, NewPassphrase, ExportContent } from './protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk } from './remote-disk.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
@@ -92,6 +92,24 @@ export class OpfsDisk implements RemoteDisk {
    */
   exportFile(options: JobOptions = {}): Promise<Blob> {
     return this.#export({ of: 'file' }, options);
+  }
+
+  /**
+   * A further passphrase for an encrypted disk (LUKS). Requests of the disk wait while keys are derived, some seconds. Resolves
+   * with its key slot. @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use, `BAD_ARGUMENT`.
+   */
+  addPassphrase(request: NewPassphrase): Promise<number> {
+    return this.#client.call({ kind: 'addPassphrase', ...request });
+  }
+
+  /** A passphrase in place of another, which opens nothing afterwards. Otherwise as `addPassphrase`. */
+  changePassphrase(request: NewPassphrase): Promise<number> {
+    return this.#client.call({ kind: 'changePassphrase', ...request });
+  }
+
+  /** Has a passphrase open nothing any more. The last one can't be erased. @throws as `addPassphrase`. */
+  async erasePassphrase(passphrase: string): Promise<void> {
+    await this.#client.call({ kind: 'erasePassphrase', passphrase });
   }
 
   /** Flushes, closes the file and ends the worker. An export that is under way is ended. */

@@ -20,6 +20,7 @@
  */
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
+import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { RuntimeOptions } from '../image/runtime-options.js';
 import type {
   NewSnapshot,
@@ -40,8 +41,16 @@ export interface FileAddress {
   readonly name: string;
 }
 
-/** As `createImage` takes it; the size may be left out when there is a backing file to take it from. */
-export type NewDisk = Omit<CreateOptions, 'size' | 'dataFile'> & { readonly size?: number };
+type WithoutPassphrase<Settings> = Settings extends EncryptionSettings ? Omit<Settings, 'passphrase'> : never;
+
+/**
+ * As `createImage` takes it; the size may be left out when there is a backing file to take it from. `encryption` is by the
+ * passphrase that the disk is opened with.
+ */
+export type NewDisk = Omit<CreateOptions, 'size' | 'dataFile' | 'encryption'> & {
+  readonly size?: number;
+  readonly encryption?: WithoutPassphrase<EncryptionSettings>;
+};
 
 /** Opens the one disk of this worker. */
 export interface OpenRequest extends FileAddress, RuntimeOptions {
@@ -49,6 +58,10 @@ export interface OpenRequest extends FileAddress, RuntimeOptions {
   /** Creates the file if it does not exist. */
   readonly create?: NewDisk;
   readonly readOnly: boolean;
+  /** Opens the disk, and what lies below it, where that is encrypted. */
+  readonly passphrase?: string;
+  /** Those of backing files that have another one, by their names. */
+  readonly backingPassphrases?: Readonly<Record<string, string>>;
   /** Names, in the same folder, that the image and its backing files may name as their backing file. */
   readonly backing: readonly string[];
 }
@@ -140,6 +153,30 @@ export interface DiscardVmStateRequest {
   readonly kind: 'discardVmState';
 }
 
+/** Adds a passphrase to an encrypted disk. Answered with its key slot. */
+export interface AddPassphraseRequest extends NewPassphrase {
+  readonly kind: 'addPassphrase';
+}
+
+/** Puts a passphrase in place of another. Answered with its key slot. */
+export interface ChangePassphraseRequest extends NewPassphrase {
+  readonly kind: 'changePassphrase';
+}
+
+/** Erases all key slots that a passphrase opens, but never the last one. */
+export interface ErasePassphraseRequest {
+  readonly kind: 'erasePassphrase';
+  readonly passphrase: string;
+}
+
+export interface NewPassphrase {
+  /** One that opens the disk now. */
+  readonly passphrase: string;
+  readonly newPassphrase: string;
+  /** Milliseconds that opening with it is to take. Default 2000. */
+  readonly iterTime?: number;
+}
+
 /** Flushes and closes the disk, and lets go of its locks. */
 export interface CloseRequest {
   readonly kind: 'close';
@@ -203,6 +240,9 @@ export type Request =
   | ReadVmStateRequest
   | WriteVmStateRequest
   | DiscardVmStateRequest
+  | AddPassphraseRequest
+  | ChangePassphraseRequest
+  | ErasePassphraseRequest
   | CloseRequest
   | InspectRequest
   | StoreBeginRequest
@@ -247,6 +287,9 @@ export interface Results {
   readVmState: Bytes;
   writeVmState: VmStateWritten;
   discardVmState: null;
+  addPassphrase: number;
+  changePassphrase: number;
+  erasePassphrase: null;
   close: null;
   inspect: DiskInfo;
   storeBegin: null;

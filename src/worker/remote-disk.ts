@@ -3,6 +3,7 @@
  * uses it. Requests are carried out in the order they were made, so a read never passes an earlier write.
  */
 import type { GuestOffset } from '../disk.js';
+import type { EncryptionFormat } from '../image/image-encryption.js';
 import type {
   NewSnapshot,
   SnapshotInfo,
@@ -21,6 +22,7 @@ export interface DiskInfo {
   readonly clusterSize: number;
   readonly refcountBits: number;
   readonly lazyRefcounts: boolean;
+  readonly encryption: EncryptionFormat | null;
   /** The backing file's name as the image records it, or null. */
   readonly backingFile: string | null;
 }

@@ -10,6 +10,7 @@
  * - Arrays are answered with their buffer transferred.
  */
 import { Qcow2Error } from '../errors.js';
+import { addPassphrase, changePassphrase, erasePassphrase } from '../operations/key-slots.js';
 import { BlobStorage } from '../storage/blob.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
 import { DiskSession } from './disk-session.js';
@@ -152,6 +153,9 @@ class Server {
     readVmState: ({ id: snapshot, offset, length }) => this.#disk().snapshots.readVmState(snapshot, offset, length),
     writeVmState: ({ offset, bytes, options }) => this.#disk().snapshots.writeVmState(offset, bytes, options),
     discardVmState: () => this.#disk().snapshots.discardVmState().then(nothing),
+    addPassphrase: (request) => addPassphrase(this.#disk().image, request),
+    changePassphrase: (request) => changePassphrase(this.#disk().image, request),
+    erasePassphrase: (request) => erasePassphrase(this.#disk().image, request).then(nothing),
     close: () => this.#close(),
     inspect: async ({ directory, blob, backing }) => {
       const files = await this.#openDirectory(directory);

@@ -6,6 +6,7 @@ import { readHeader } from '../../src/metadata/header-state.js';
 import { ImageTables } from '../../src/metadata/image-tables.js';
 import { GUARDED_STRUCTURES, guardedStructures, type OverlapCheck } from '../../src/metadata/overlap-options.js';
 import { GuardedStorage } from '../../src/storage/guarded.js';
+import { plainData } from '../../src/storage/guest-data.js';
 
 const CLUSTER = 4096;
 const SIZE = 0x80_0000;
@@ -55,8 +56,9 @@ const EVERYTHING = imageWithEverything();
 function tablesWith(overlapCheck: OverlapCheck | undefined, bytes = EVERYTHING.bytes): ImageTables {
   const storage = new GuardedStorage(new MemoryStorage(bytes.slice()));
   const header = readHeader(storage);
+  const guestData = plainData(storage);
   const options = { overlapCheck };
-  return new ImageTables({ storage, data: storage, header, kernels: wasmKernels, writable: true, options });
+  return new ImageTables({ storage, data: storage, guestData, header, kernels: wasmKernels, writable: true, options });
 }
 
 /** The structures that a write of guest data is kept off. */

@@ -4,6 +4,7 @@ import { readHeader } from '../../src/metadata/header-state.js';
 import { ImageTables } from '../../src/metadata/image-tables.js';
 import { wasmKernels } from '../../src/kernels/index.js';
 import { GuardedStorage } from '../../src/storage/guarded.js';
+import { plainData } from '../../src/storage/guest-data.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 
 /** The tables of an empty image with clusters of 512 bytes. */
@@ -11,7 +12,10 @@ function tablesOf(refcountBits: 1 | 2 | 4 | 8 | 16 | 32 | 64) {
   const storage = new GuardedStorage(new MemoryStorage());
   createImage(storage, { size: 1 << 20, clusterSize: 512, refcountBits });
   const header = readHeader(storage);
-  const tables = new ImageTables({ storage, data: storage, header, kernels: wasmKernels, writable: true, options: {} });
+  const tables = new ImageTables({
+    ...{ storage, data: storage, guestData: plainData(storage) },
+    ...{ header, kernels: wasmKernels, writable: true, options: {} },
+  });
   return { ...tables, ...tables.writable!, storage, header: tables.header };
 }
 

@@ -14,7 +14,7 @@ function delayedRemote(size: number, delay: { read: number; write: number }): Re
   const info = { size, readOnly: false, path: 'disks/a.qcow2', version: 3, clusterSize: 65536 } as const;
   return {
     bytes,
-    info: { ...info, refcountBits: 16, lazyRefcounts: false, backingFile: null },
+    info: { ...info, refcountBits: 16, lazyRefcounts: false, encryption: null, backingFile: null },
     read: async (offset, length) => {
       await later(delay.read);
       return bytes.slice(offset, offset + length);

@@ -37,6 +37,7 @@ describe('a disk behind the worker protocol', () => {
       clusterSize: 4096,
       refcountBits: 8,
       lazyRefcounts: false,
+      encryption: null,
       backingFile: null,
     });
     expect([...folder.files.keys()]).toEqual(['disk.qcow2']);

@@ -1,0 +1,82 @@
+/**
+ * How many iterations a derivation gets: as many as take the time that was asked for, on this machine, with the derivation
+ * that is really in use. As in QEMU, a thousand at least, and an eighth of the time for the digest of the key, so that
+ * with all eight slots in use finding the right one costs one time more.
+ */
+import { Qcow2Error } from '../errors.js';
+import { KEY_DIGEST_BYTES } from '../format/luks-header.js';
+import type { HashName } from './hashes.js';
+import type { KeyDerivation } from './key-derivation.js';
+import { derivationWork } from './key-limits.js';
+
+/** Milliseconds, as in QEMU. */
+export const DEFAULT_ITER_TIME = 2000;
+export const MIN_ITERATIONS = 1000;
+
+/** The field has 32 bits. */
+const MAX_ITERATIONS = 2 ** 32 - 1;
+const DIGEST_SHARE = 8;
+/** Long against the coarsest clock of a browser's page (1 ms, but for those that hide from fingerprinting). */
+const SAMPLE_MS = 100;
+const FIRST_SAMPLE_ITERATIONS = 4096;
+
+export interface IterationTools {
+  readonly derivation: KeyDerivation;
+  /** Milliseconds that only grow. Default: `performance.now`. */
+  readonly now?: () => number;
+}
+
+export interface Iterations {
+  /** For a key slot. */
+  readonly slot: number;
+  /** For the digest of the key. */
+  readonly keyDigest: number;
+}
+
+export interface IterationRequest {
+  readonly hash: HashName;
+  /** Bytes of the key that a slot derives. */
+  readonly keyBytes: number;
+  /** Milliseconds, 0 for the fewest iterations. */
+  readonly iterTime: number;
+  /** Refuses what opening the image would take for too much. */
+  readonly maxWork: number;
+}
+
+/** Throws `BAD_ARGUMENT` for a time that is none, `LIMIT` for one in which more work is done than `maxWork`. */
+export async function iterationsFor(request: IterationRequest, tools: IterationTools): Promise<Iterations> {
+  const { hash, keyBytes, iterTime, maxWork } = request;
+  if (!Number.isFinite(iterTime) || iterTime < 0) {
+    throw new Qcow2Error('BAD_ARGUMENT', `iterTime is ${iterTime}; it must be 0 or more milliseconds`);
+  }
+  if (iterTime === 0) return { slot: MIN_ITERATIONS, keyDigest: MIN_ITERATIONS };
+  const work = (iterTime / 1000) * (await workPerSecond(hash, tools));
+  const iterations = {
+    slot: atLeastMinimum(work / derivationWork(hash, 1, keyBytes)),
+    keyDigest: atLeastMinimum(work / derivationWork(hash, 1, KEY_DIGEST_BYTES) / DIGEST_SHARE),
+  };
+  const needed =
+    derivationWork(hash, iterations.slot, keyBytes) + derivationWork(hash, iterations.keyDigest, KEY_DIGEST_BYTES);
+  const limit = Math.min(maxWork, MAX_ITERATIONS);
+  if (needed > limit) {
+    const why = `it makes ${needed} HMACs of ${hash} on this machine, and opening the image may take ${limit}`;
+    throw new Qcow2Error('LIMIT', `iterTime is ${iterTime}; ${why}`);
+  }
+  return iterations;
+}
+
+function atLeastMinimum(iterations: number): number {
+  return Math.max(MIN_ITERATIONS, Math.floor(iterations));
+}
+
+/** HMACs a second, from samples that double until one is long enough to be measured. */
+async function workPerSecond(hash: HashName, { derivation, now = () => performance.now() }: IterationTools) {
+  const password = new Uint8Array(16);
+  const salt = new Uint8Array(16);
+  for (let iterations = FIRST_SAMPLE_ITERATIONS; ; iterations *= 2) {
+    const start = now();
+    await derivation.pbkdf2({ hash, password, salt, iterations, length: 1 });
+    const elapsed = now() - start;
+    if (elapsed >= SAMPLE_MS) return (iterations * 1000) / elapsed;
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Encryption of an image: what its guest data are encrypted with, once a passphrase has opened it. The key is in the cipher
+ * alone, whose memory is overwritten when the image is closed.
+ *
+ *   crypt_method   1 legacy AES   AES-128-CBC by the sector of the guest; the passphrase is the key
+ *                  2 LUKS         by the sector of the file; header and key slots lie where the encryption extension says
+ *
+ * Metadata are not encrypted, and neither are compressed clusters, which an encrypted image is not given therefore.
+ */
+import { EncryptedData } from '../crypto/encrypted-data.js';
+import type { CipherSpec } from '../crypto/luks-cipher.js';
+import { Qcow2Error } from '../errors.js';
+import { CRYPT_AES, CRYPT_NONE } from '../format/header-checks.js';
+import type { Header } from '../format/header.js';
+import type { SectorCipher } from '../kernels/cipher-contract.js';
+import { plainData, type GuestData } from '../storage/guest-data.js';
+import type { Storage } from '../storage/storage.js';
+
+export type EncryptionFormat = 'aes' | 'luks';
+
+/** An opened encryption. An image that it is given to wipes the key on close, unless it is `borrowed`. */
+export interface ImageEncryption {
+  readonly format: EncryptionFormat;
+  readonly spec: CipherSpec;
+  readonly cipher: SectorCipher;
+  /** Somebody else, an image with the same key, wipes it. */
+  readonly borrowed?: boolean;
+}
+
+/** Null for an image that is not encrypted. */
+export function encryptionFormat({ cryptMethod }: Header): EncryptionFormat | null {
+  if (cryptMethod === CRYPT_NONE) return null;
+  return cryptMethod === CRYPT_AES ? 'aes' : 'luks';
+}
+
+/**
+ * The guest data of an image. `encryption` is null to leave it locked: all but its data can be looked at then. Throws
+ * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind.
+ */
+export function guestDataOf(header: Header, data: Storage, encryption: ImageEncryption | null | undefined): GuestData {
+  const format = encryptionFormat(header);
+  if (format === null) {
+    if (encryption == null) return plainData(data);
+    throw new Qcow2Error('BAD_ARGUMENT', 'encryption was given, and the image is not encrypted');
+  }
+  if (encryption === undefined) throw keyNeeded(format);
+  if (encryption === null) return lockedData(format);
+  if (encryption.format !== format) {
+    throw new Qcow2Error('BAD_ARGUMENT', `encryption.format is ${encryption.format}; that of the image is ${format}`);
+  }
+  return new EncryptedData(data, encryption.cipher, format === 'luks' ? 'host' : 'guest');
+}
+
+function lockedData(format: EncryptionFormat): GuestData {
+  const refuse = (): never => {
+    throw keyNeeded(format);
+  };
+  return { encrypted: true, boundToGuestOffset: format === 'aes', read: refuse, write: refuse };
+}
+
+function keyNeeded(format: EncryptionFormat): Qcow2Error {
+  const name = format === 'aes' ? 'AES' : 'LUKS';
+  return new Qcow2Error('KEY_NEEDED', `the image is encrypted (${name}), and no key was given`);
+}

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import { iterationsFor, MIN_ITERATIONS, type IterationTools } from '../../src/crypto/iteration-count.js';
+import { rejection } from './luks-volumes.js';
+
+/** A machine that makes `speed` HMACs a second, with a clock of `tick` milliseconds that only the machine moves. */
+function machine(speed: number, tick = 0.001): IterationTools & { readonly asked: number[] } {
+  let time = 0;
+  const asked: number[] = [];
+  return {
+    asked,
+    now: () => Math.floor(time / tick) * tick,
+    derivation: {
+      isNative: () => true,
+      pbkdf2: async ({ iterations, length }) => {
+        asked.push(iterations);
+        time += (iterations * 1000) / speed;
+        return new Uint8Array(length);
+      },
+    },
+  };
+}
+
+const REQUEST = { hash: 'sha256', keyBytes: 64, iterTime: 2000, maxWork: 2 ** 28 } as const;
+
+describe('the number of iterations', () => {
+  it('fills the time: a key of 64 bytes takes two HMACs of SHA-256 an iteration, its digest an eighth of the time', async () => {
+    const { slot, keyDigest } = await iterationsFor(REQUEST, machine(1_000_000));
+    expect(slot).toBeCloseTo(1_000_000, -3);
+    expect(keyDigest).toBeCloseTo(250_000, -3);
+  });
+
+  it('follows the hash: four HMACs of SHA-1 for such a key, one for its digest', async () => {
+    const { slot, keyDigest } = await iterationsFor({ ...REQUEST, hash: 'sha1' }, machine(1_000_000));
+    expect(slot).toBeCloseTo(500_000, -3);
+    expect(keyDigest).toBeCloseTo(250_000, -3);
+  });
+
+  it('is measured well with a clock of 1 ms, and for no longer than a fraction of a second', async () => {
+    const slow = machine(3_000_000, 1);
+    const { slot } = await iterationsFor(REQUEST, slow);
+    expect(Math.abs(slot / 3_000_000 - 1)).toBeLessThan(0.02);
+    expect(slow.asked.reduce((sum, iterations) => sum + iterations, 0)).toBeLessThan(3_000_000 / 2);
+  });
+
+  it('is a thousand at least', async () => {
+    const { slot, keyDigest } = await iterationsFor({ ...REQUEST, iterTime: 1 }, machine(100_000));
+    expect([slot, keyDigest]).toEqual([MIN_ITERATIONS, MIN_ITERATIONS]);
+  });
+
+  it('is a thousand for no time at all, without a measurement', async () => {
+    const idle = machine(1);
+    expect(await iterationsFor({ ...REQUEST, iterTime: 0 }, idle)).toEqual({ slot: 1000, keyDigest: 1000 });
+    expect(idle.asked).toEqual([]);
+  });
+
+  it('is refused where an image may not ask for it', async () => {
+    const message = await rejection(iterationsFor({ ...REQUEST, iterTime: 60_000 }, machine(5_000_000)));
+    expect(message).toMatch(/^LIMIT: iterTime is 60000; it makes \d+ HMACs of sha256 .* may take 268435456$/);
+  });
+
+  it('is refused where it has no room in 32 bits, whatever an image may ask for', async () => {
+    const request = { ...REQUEST, iterTime: 1e6, maxWork: Infinity };
+    expect(await rejection(iterationsFor(request, machine(5_000_000)))).toMatch(/^LIMIT: .* may take 4294967295$/);
+  });
+
+  it.each([-1, NaN, Infinity])('is refused for a time of %s', async (iterTime) => {
+    expect(await rejection(iterationsFor({ ...REQUEST, iterTime }, machine(1)))).toMatch(
+      /^BAD_ARGUMENT: iterTime is .*; it must be 0 or more milliseconds$/,
+    );
+  });
+});

@@ -1,0 +1,65 @@
+/** qemu-img with passphrases. They are handed over as secret objects, named by the caller. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { qemuImg } from './qemu.js';
+
+/** Passphrases by the names of their secret objects. */
+export type Secrets = Readonly<Record<string, string>>;
+
+/**
+ * QEMU measures its key derivation by the processor time of its thread, and gives up where the clock of that does not move evenly.
+ * That is this machine's doing, and no answer.
+ */
+const CLOCK_COMPLAINT = 'Unable to get accurate CPU usage';
+const ATTEMPTS = 20;
+
+/** Runs qemu-img, demands success, returns what it printed. `command` is its first word. */
+export function qemuImgWith(secrets: Secrets, command: string, ...args: string[]): string {
+  const objects = Object.entries(secrets).flatMap(([id, passphrase]) => [
+    '--object',
+    `secret,id=${id},format=base64,data=${Buffer.from(passphrase).toString('base64')}`,
+  ]);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return qemuImg(command, ...objects, ...args);
+    } catch (error) {
+      const isClock = error instanceof Error && error.message.includes(CLOCK_COMPLAINT);
+      if (!isClock || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** The complaint of qemu-img, which must refuse. */
+export function qemuRefusal(secrets: Secrets, command: string, ...args: string[]): string {
+  try {
+    qemuImgWith(secrets, command, ...args);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  throw new Error(`qemu-img ${command} ${args.join(' ')} succeeded`);
+}
+
+/** An encrypted image as an argument of qemu-img; `secret` names the passphrase. */
+export function encryptedImage(driver: 'luks' | 'qcow2', path: string, secret: string): string[] {
+  const option = driver === 'luks' ? 'key-secret' : 'encrypt.key-secret';
+  return ['--image-opts', `driver=${driver},${option}=${secret},file.filename=${path}`];
+}
+
+/** What QEMU reads of an encrypted image with `passphrase`. */
+export function decryptedByQemu(driver: 'luks' | 'qcow2', path: string, passphrase: string): Buffer {
+  const raw = `${path}.decrypted`;
+  qemuImgWith({ key: passphrase }, 'convert', '-O', 'raw', ...encryptedImage(driver, path, 'key'), raw);
+  return readFileSync(raw);
+}
+
+/** Runs `commands` in one qemu-io on an encrypted qcow2 image, and demands that each of them succeeds. */
+export function qemuIoWith({ key }: { readonly key: string }, path: string, commands: readonly string[]): void {
+  const secret = `secret,id=key,format=base64,data=${Buffer.from(key).toString('base64')}`;
+  const args = ['--object', secret, '-d', 'unmap', ...encryptedImage('qcow2', path, 'key')];
+  const all = commands.flatMap((command) => ['-c', command]);
+  const { status, stdout, stderr } = spawnSync('qemu-io', [...args.slice(0, 4), ...all, ...args.slice(4)], {
+    encoding: 'utf8',
+  });
+  const complaint = /^.*(?:failed|error|invalid|not ).*$/im.exec(stdout + stderr);
+  if (status !== 0 || complaint) throw new Error(`qemu-io ended with ${status}: ${complaint?.[0] ?? stderr}`);
+}
