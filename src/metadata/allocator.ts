@@ -79,6 +79,8 @@ export class Allocator {
     this.#options.beforeChange();
     const { refcounts, geometry } = this.#options;
     if (count >= geometry.refcountBlockEntries) {
+      const between = refcounts.freeRun(count);
+      if (between !== null) return this.#take(between, count).host;
       const first = refcounts.reserveAtEnd(count);
       this.#checkPlace(first, count);
       return first * geometry.clusterSize;

@@ -18,7 +18,7 @@ import { Qcow2Error } from '../errors.js';
 import { HIGH_COPIED } from '../format/l2-entry.js';
 import { getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
-import { divideUp, hex } from '../util/integers.js';
+import { alignDown, divideUp, hex } from '../util/integers.js';
 import type { ClusterRun } from './allocator.js';
 import type { ChangeableTables } from './changeable-tables.js';
 import { CountChanges } from './count-changes.js';
@@ -37,6 +37,8 @@ export interface NextTables {
   readonly snapshotTable: (l1Offset: HostOffset) => Uint8Array;
   /** Bytes of the snapshot table as it is now. */
   readonly oldSnapshotTableBytes: number;
+  /** The L1 tables of the snapshots that stay. */
+  readonly keptL1Tables: readonly { readonly l1Offset: HostOffset; readonly l1Entries: number }[];
 }
 
 interface TablePlace {
@@ -53,6 +55,8 @@ export class TableSwitch {
   /** Places taken, to be given back if it comes to nothing. */
   readonly #taken: TablePlace[] = [];
   readonly #freed: { host: HostOffset; count: number }[] = [];
+  /** Where refcount blocks lie that move. */
+  readonly #movedBlocks = new Set<HostOffset>();
 
   /** All that waits in memory is written, so that the file can be read as it is. */
   constructor(tables: ChangeableTables, changes = new CountChanges()) {
@@ -89,6 +93,7 @@ export class TableSwitch {
     this.#release({ host: old.l1Offset, length: old.l1Entries * 8 });
     this.#release({ host: old.snapshotsOffset, length: next.oldSnapshotTableBytes });
     const refcountTable = this.#rewriteRefcounts();
+    this.#checkFreed(next);
     storage.flush();
     header.setTables({
       size: next.size,
@@ -124,11 +129,14 @@ export class TableSwitch {
 
   /** The bytes of the table with the flags that follow from the counts to be; null where they are right already. */
   #withRightFlags(table: NamedTable): Uint8Array | null {
+    const { clusterSize } = this.#tables.geometry;
     const wrong: number[] = [];
+    this.#nextInUse(table.host);
     const bytes = this.references.visit(table, {
       cluster: (host, at, copied) => {
-        if (copied !== (this.#nextCount(host) === 1)) wrong.push(at);
+        if (copied !== (this.#nextInUse(host) === 1)) wrong.push(at);
       },
+      compressed: ({ host }) => this.#nextInUse(alignDown(host, clusterSize)),
     });
     for (const at of wrong) bytes[at]! ^= HIGH_COPIED >>> 24;
     return wrong.length === 0 ? null : bytes;
@@ -177,6 +185,7 @@ export class TableSwitch {
       while (missing.size > 0) {
         for (const index of missing) {
           blocks.set(index, this.#take(clusterSize));
+          this.#movedBlocks.add(table.get(index));
           this.#release({ host: table.get(index), length: clusterSize });
         }
         missing = this.#blocksWithout(blocks, place);
@@ -203,6 +212,20 @@ export class TableSwitch {
     this.#checkCount(cluster, count, change);
     setRefcountEntry(block, 0, refcountOrder, entry, count + change);
     if (count + change === 0) this.#noteFree(cluster);
+  }
+
+  /** The tables of a bad snapshot may name metadata that stays, and that would be lost. */
+  #checkFreed({ keptL1Tables }: NextTables): void {
+    const { clusterSize } = this.#tables.geometry;
+    const { table } = this.#tables.writable.refcounts;
+    for (const { host, count } of this.#freed) {
+      const end = host + count * clusterSize;
+      const inL1 = keptL1Tables.some(({ l1Offset, l1Entries }) => host < l1Offset + l1Entries * 8 && l1Offset < end);
+      if (host === 0 || inL1) this.#refuseFree(host);
+      for (let at = host; at < end; at += clusterSize) {
+        if (table.names(at) && !this.#movedBlocks.has(at)) this.#refuseFree(at);
+      }
+    }
   }
 
   /** They come in the order of the file. */
@@ -237,6 +260,18 @@ export class TableSwitch {
     return this.#tables.writable.refcounts.get(cluster) + this.changes.get(cluster);
   }
 
+  /** The count to be of what the active disk will name. With wrong counts it could be free, and be lost. */
+  #nextInUse(host: HostOffset): number {
+    const count = this.#nextCount(host);
+    if (count <= 0) this.#refuseFree(host);
+    return count;
+  }
+
+  #refuseFree(host: HostOffset): never {
+    const what = `the cluster at ${hex(host)} would be free and is still in use`;
+    throw new Qcow2Error('CORRUPT', `${what}; the image needs to be checked`);
+  }
+
   #checkCounts(): void {
     const { refcounts } = this.#tables.writable;
     this.changes.forEach((cluster, change) => this.#checkCount(cluster, refcounts.get(cluster), change));
@@ -244,15 +279,18 @@ export class TableSwitch {
 
   /** What changes is named, so it is counted in a good image. */
   #checkCount(cluster: number, count: number, change: number): void {
+    const next = count + change;
+    if (count === 0 || next < 0 || next > this.#tables.geometry.maxRefcount) this.#refuseChange(cluster, count, change);
+  }
+
+  #refuseChange(cluster: number, count: number, change: number): never {
     const { clusterSize, maxRefcount, refcountBits } = this.#tables.geometry;
     const where = `the cluster at ${hex(cluster * clusterSize)} has refcount ${count}`;
     if (count === 0 || count + change < 0) {
       throw new Qcow2Error('CORRUPT', `${where}, and more references than that; the image needs to be checked`);
     }
-    if (count + change > maxRefcount) {
-      const limit = `with ${refcountBits} bits it can't exceed ${maxRefcount}`;
-      throw new Qcow2Error('LIMIT', `${where} and would have ${count + change}; ${limit}`);
-    }
+    const limit = `with ${refcountBits} bits it can't exceed ${maxRefcount}`;
+    throw new Qcow2Error('LIMIT', `${where} and would have ${count + change}; ${limit}`);
   }
 
   /** Room for `length` bytes, which is 0 for none. */

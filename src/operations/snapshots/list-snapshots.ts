@@ -1,4 +1,5 @@
 /** Internal snapshots: which there are, which one is meant, and what each costs (spec, "Snapshots"). Changes nothing. */
+import type { HostOffset } from '../../disk.js';
 import { Qcow2Error } from '../../errors.js';
 import type { Header } from '../../format/header.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
@@ -27,12 +28,22 @@ export function findSnapshot(image: Qcow2Image, key: SnapshotKey): SnapshotInfo 
  * open for writing, what was freed since the last flush still counts.
  */
 export function snapshotUsage(image: Qcow2Image): SnapshotUsage[] {
-  const { header, tables } = image;
-  const countOf = refcountReader(tables);
-  return readSnapshots(image.storage, header).map((snapshot) => ({
+  const { header, tables, storage } = image;
+  const snapshots = readSnapshots(storage, header);
+  checkL1Bytes(snapshots, storage.size + tables.geometry.clusterSize);
+  const known = { countOf: refcountReader(tables), visited: new Set<HostOffset>() };
+  return snapshots.map((snapshot) => ({
     ...snapshotInfo(snapshot, header),
-    ownBytes: ownClusters(tables, snapshot, countOf) * tables.geometry.clusterSize,
+    ownBytes: ownClusters(tables, snapshot, known) * tables.geometry.clusterSize,
   }));
+}
+
+/** In a good image they lie apart. Thousands of large ones at one place would be read for hours. */
+function checkL1Bytes(snapshots: readonly StoredSnapshot[], most: number): void {
+  const bytes = snapshots.reduce((sum, { l1Entries }) => sum + l1Entries * 8, 0);
+  if (bytes <= most) return;
+  const what = `the L1 tables of ${snapshots.length} snapshots have ${bytes} bytes together`;
+  throw new Qcow2Error('BAD_IMAGE', `${what}; that is more than the file has, so they overlap`);
 }
 
 export function snapshotInfo(snapshot: StoredSnapshot, header: Header): SnapshotInfo {
@@ -56,14 +67,22 @@ export function requireSnapshot(snapshots: readonly StoredSnapshot[], key: Snaps
   throw new Qcow2Error('NOT_FOUND', `there is no snapshot with ${what}; the image has ${snapshots.length} snapshots`);
 }
 
+interface KnownTables {
+  readonly countOf: (cluster: number) => number;
+  /** L2 tables that only one snapshot has, by their counts; in a bad image several name them. */
+  readonly visited: Set<HostOffset>;
+}
+
 /** Clusters that nothing else refers to. What an L2 table names that others have, too, is theirs as well: it is not read. */
-function ownClusters(tables: ImageTables, snapshot: StoredSnapshot, countOf: (cluster: number) => number): number {
+function ownClusters(tables: ImageTables, snapshot: StoredSnapshot, { countOf, visited }: KnownTables): number {
   const { geometry } = tables;
   const references = new L2References(tables);
   const named = new CountChanges();
   for (const table of namedTables(snapshotL1(tables, snapshot), geometry)) {
-    const shared = countOf(table.host / geometry.clusterSize) > table.times;
-    if (!shared) references.count(table, named, 1);
+    const shared = countOf(table.host / geometry.clusterSize) > table.times || visited.has(table.host);
+    if (shared) continue;
+    visited.add(table.host);
+    references.count(table, named, 1);
   }
   let own = Math.ceil((snapshot.l1Entries * 8) / geometry.clusterSize);
   named.forEach((cluster, times) => {

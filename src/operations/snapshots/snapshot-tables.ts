@@ -41,18 +41,8 @@ export function vmStateStart({ geometry, header }: ImageTables): number {
   return l1EntriesFor(geometry, header.value.size) * geometry.l2Coverage;
 }
 
-/**
- * After a switch: all tables are read anew, and what has become free may go back to the host. Where they can't be read, the old
- * ones, which the file does not know any more, must not be written: the image takes no change until it is opened again.
- */
+/** After a switch: all tables are read anew, and what has become free may go back to the host. */
 export function takeUpSwitched(image: Qcow2Image, freed: readonly ClusterRun[]): void {
-  const { storage } = image.tables;
-  try {
-    image.reloadTables();
-  } catch (cause) {
-    const message = 'the tables were switched, and the new ones could not be read; open the image again';
-    storage.seal(new Qcow2Error('IO', message, { cause }));
-    throw cause;
-  }
+  image.reloadTables();
   image.changeableTables().writable.allocator.passDown(freed, 'snapshot');
 }
