@@ -8,6 +8,8 @@ const PAGE = readFileSync(join(ROOT, 'docs/QEMU-PARITY.md'), 'utf8');
 
 /** The functions of block/qcow2.c in QEMU 2.10, in its order. */
 const FUNCTIONS = [
+  ...['qcow2_crypto_hdr_read_func', 'qcow2_crypto_hdr_init_func', 'qcow2_crypto_hdr_write_func'],
+  ...['qcow2_crypt_method_from_format', 'qcow2_set_up_encryption'],
   ...['qcow2_save_vmstate', 'qcow2_load_vmstate', 'qcow2_snapshot_create', 'qcow2_snapshot_goto'],
   ...['qcow2_snapshot_delete', 'qcow2_snapshot_list', 'qcow2_snapshot_load_tmp'],
   ...['qcow2_probe', 'qcow2_read_extensions', 'cleanup_unknown_header_ext', 'report_unsupported_feature'],
@@ -35,16 +37,14 @@ const RUNTIME_OPTIONS = [
 ].map((name) => `QCOW2_OPT_${name}`);
 
 const CREATION_OPTIONS = [
+  ...['BLOCK_OPT_ENCRYPT', 'BLOCK_OPT_ENCRYPT_FORMAT'],
   ...['SIZE', 'COMPAT_LEVEL', 'BACKING_FILE', 'BACKING_FMT', 'CLUSTER_SIZE', 'PREALLOC', 'LAZY_REFCOUNTS'],
   'REFCOUNT_BITS',
 ].map((name) => `BLOCK_OPT_${name}`);
 
 /** Named in the section on features of their own, without a row. */
 const FEATURES_OF_THEIR_OWN = [
-  'qcow2_crypto_hdr_read_func',
-  ...['qcow2_crypto_hdr_init_func', 'qcow2_crypto_hdr_write_func', 'qcow2_crypt_method_from_format'],
-  ...['qcow2_set_up_encryption', 'qcow2_reopen_bitmaps_rw', 'qcow2_can_store_new_dirty_bitmap'],
-  ...['qcow2_remove_persistent_dirty_bitmap', 'BLOCK_OPT_ENCRYPT', 'BLOCK_OPT_ENCRYPT_FORMAT'],
+  ...['qcow2_reopen_bitmaps_rw', 'qcow2_can_store_new_dirty_bitmap', 'qcow2_remove_persistent_dirty_bitmap'],
 ];
 
 interface Row {
