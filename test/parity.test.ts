@@ -37,7 +37,7 @@ const RUNTIME_OPTIONS = [
 ].map((name) => `QCOW2_OPT_${name}`);
 
 const CREATION_OPTIONS = [
-  ...['BLOCK_OPT_ENCRYPT', 'BLOCK_OPT_ENCRYPT_FORMAT'],
+  ...['ENCRYPT', 'ENCRYPT_FORMAT'],
   ...['SIZE', 'COMPAT_LEVEL', 'BACKING_FILE', 'BACKING_FMT', 'CLUSTER_SIZE', 'PREALLOC', 'LAZY_REFCOUNTS'],
   'REFCOUNT_BITS',
 ].map((name) => `BLOCK_OPT_${name}`);
