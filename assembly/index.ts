@@ -1,6 +1,6 @@
 /**
- * The kernels as the host calls them. Their contract is `src/kernels/kernels.ts`; one conformance suite runs on them and
- * on their TypeScript twin.
+ * The kernels as the host calls them. Their contracts are `src/kernels/kernels.ts` and, for the sector ciphers,
+ * `src/kernels/cipher-exports.ts`; one conformance suite each runs on them and on their TypeScript twins.
  *
  * Rules for every function here:
  * - the memory is imported (`env.memory`), laid out by the host and never grown; nothing is allocated and no state is kept

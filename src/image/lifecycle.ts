@@ -18,7 +18,7 @@ import { readHeader } from '../metadata/header-state.js';
 import type { ImageTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { TablesLoader } from './load-tables.js';
-import type { ImageEncryption } from './image-encryption.js';
+import { encryptionFormat, type ImageEncryption } from './image-encryption.js';
 import { cleanInterval, joinOptions, runtimeOptions, type RuntimeOptions } from './runtime-options.js';
 
 export interface ReopenOptions extends RuntimeOptions {
@@ -146,7 +146,8 @@ export class Lifecycle {
 
   /**
    * Reads all metadata again, the header included, after somebody else had the file. Throws as `openImage` does, and
-   * `BACKING` when the header now names other files than those that are open.
+   * `BACKING` when the header now names other files than those that are open, `KEY_NEEDED` when its encryption is of another
+   * kind.
    */
   invalidate(): void {
     this.#checkOpen();
@@ -193,6 +194,7 @@ export class Lifecycle {
   #load(request: { readonly writable: boolean; readonly options: RuntimeOptions }): void {
     const header = readHeader(this.#parts.storage);
     checkSameFiles(this.#tables.header.value, header);
+    checkSameEncryption(this.#tables.header.value, header);
     this.#use(this.#parts.loader.load(header, request));
     this.#options = request.options;
   }
@@ -227,6 +229,14 @@ function checkSameFiles(old: Header, now: Header): void {
   check('external data file', describeDataFile(old), describeDataFile(now));
   check('backing file', quoted(old.backingFile?.name), quoted(now.backingFile?.name));
   check('format of the backing file', quoted(old.backingFile?.format), quoted(now.backingFile?.format));
+}
+
+/** The key that is at hand would make rubbish of what is read, and of what is written. */
+function checkSameEncryption(old: Header, now: Header): void {
+  const [before, after] = [old, now].map((header) => encryptionFormat(header) ?? 'none');
+  if (before === after) return;
+  const what = `the encryption is ${after} instead of ${before} now`;
+  throw new Qcow2Error('KEY_NEEDED', `${what}; close the image and open it again`);
 }
 
 function describeDataFile(header: Header): string {

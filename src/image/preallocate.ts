@@ -8,7 +8,8 @@
  * - `full`: zeroes are written to every cluster.
  *
  * With extended L2 entries the clusters get a place, and their subclusters stay unallocated: they read as they did before.
- * In an external data file every cluster has its place anyway, and it is the entry that is made.
+ * In an external data file every cluster has its place anyway, and it is the entry that is made. An encrypted image has
+ * zeroes written wherever they will be read: those of the file itself read as anything.
  */
 import type { GuestOffset, HostOffset } from '../disk.js';
 import { hasDataFile } from '../format/header.js';
@@ -77,7 +78,7 @@ function preallocateStep(
 
 /** Allocates at most `length` bytes of guest clusters, and at least one cluster. Returns how much it did. */
 function allocateRun(tables: ChangeableTables, mode: Preallocation, guest: GuestOffset, length: number): number {
-  const { geometry, l2, data, header } = tables;
+  const { geometry, l2, data, guestData, header } = tables;
   const { clusterSize, subclusterSize } = geometry;
   const external = hasDataFile(header.value);
   const cluster = guest / clusterSize;
@@ -86,7 +87,8 @@ function allocateRun(tables: ChangeableTables, mode: Preallocation, guest: Guest
   const extended = subclusterSize < clusterSize;
   const bytes = run.count * clusterSize;
   // Subclusters that are not allocated are not read, so it does not matter what lies there.
-  if (mode === 'full' || (!extended && !external)) fillWithZeroes(tables, { ...run, guest, bytes }, mode);
+  const isRead = !extended && (!external || guestData.encrypted);
+  if (mode === 'full' || isRead) fillWithZeroes(tables, { ...run, guest, bytes }, mode);
   if (!external && data.size < run.host + run.count * clusterSize) data.truncate(run.host + run.count * clusterSize);
   if (extended) {
     const none = { from: 0, to: 0 };

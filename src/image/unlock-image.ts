@@ -25,7 +25,7 @@ export type Passphrase = string | Uint8Array;
 export interface UnlockOptions {
   /** Default: WebCrypto, and JavaScript for hashes that it lacks. */
   readonly derivation?: KeyDerivation | undefined;
-  /** Default: the WASM kernels; in Node `nodeSectorCipher` of `qcow2-wasm/node` is faster. */
+  /** Default: the WASM kernels; in Node `createNodeSectorCipher` of `qcow2-wasm/node` is faster. */
   readonly createCipher?: CreateSectorCipher | undefined;
   /** Looked at between two derivations. */
   readonly signal?: AbortSignal | undefined;
@@ -92,7 +92,7 @@ export function keyTools({ derivation, createCipher, signal }: UnlockOptions): K
 
 /** Has `use` work with the bytes of a passphrase; those made of text are overwritten afterwards. */
 export async function withPassphrase<T>(passphrase: Passphrase, use: (bytes: Uint8Array) => Promise<T>): Promise<T> {
-  const bytes = typeof passphrase === 'string' ? new TextEncoder().encode(passphrase) : passphrase.slice();
+  const bytes = typeof passphrase === 'string' ? new TextEncoder().encode(passphrase) : Uint8Array.from(passphrase);
   try {
     return await use(bytes);
   } finally {

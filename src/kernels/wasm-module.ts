@@ -5,9 +5,10 @@
  * The module is compiled once in a thread and kept. Nothing is compiled before it is needed.
  */
 import { Qcow2Error } from '../errors.js';
+import { CIPHER_EXPORTS } from './cipher-exports.js';
 import { KERNELS_WASM_BASE64 } from './generated/kernels-wasm.js';
 
-/** The functions the module exports; `Kernels` has their signatures. */
+/** The functions the module exports for tables and data; `Kernels` has their signatures. */
 export const KERNEL_EXPORTS = [
   'swap64',
   'l2RunLength',
@@ -97,7 +98,7 @@ function requireWebAssembly(): void {
 
 function requireOurExports(module: WebAssembly.Module): void {
   const exported = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
-  const missing = KERNEL_EXPORTS.filter((name) => !exported.has(name));
+  const missing = [...KERNEL_EXPORTS, ...CIPHER_EXPORTS].filter((name) => !exported.has(name));
   if (missing.length === 0) return;
   throw new Qcow2Error('BAD_ARGUMENT', `the module is not this version's kernels: it lacks ${missing.join(', ')}`);
 }

@@ -100,12 +100,13 @@ function readOf(image: Qcow2Image): Promise<LuksVolume> {
 }
 
 function change(image: Qcow2Image, planned: LuksVolume, plan: AreaPlan): void {
-  const { storage, header } = image.changeableTables();
-  const { offset: start } = cryptoAreaOf(header.value)!;
+  const { storage, header, writable } = image.changeableTables();
+  const { offset: start, length } = cryptoAreaOf(header.value)!;
   const current = readVolume(storage, header.value);
   if (!equalAt(encodeLuksHeader(current.header), 0, encodeLuksHeader(planned.header))) {
     throw new Qcow2Error('BAD_ARGUMENT', 'the key slots have been changed meanwhile; nothing was done, try again');
   }
+  writable.guard.check(start, length, 'the encryption header');
   header.beforeChange();
   carryOut(plan, {
     write: (offset, bytes) => storage.write(start + offset, bytes),

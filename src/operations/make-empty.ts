@@ -12,10 +12,10 @@
  * From the first barrier on the counts may be anything: the dirty bit says so. From the second on the image is empty. Zeroes
  * come before anything else is put where tables were, so that no torn state has a table with foreign entries.
  *
- * That needs version 3 for the dirty bit, and nothing that takes clusters of its own: no snapshots, no bitmaps, no external
- * data file; and one refcount block must count it all. Otherwise the tables are dropped one by one.
+ * That needs version 3 for the dirty bit, and nothing that takes clusters of its own: no snapshots, no bitmaps, no LUKS
+ * header, no external data file; and one refcount block must count it all. Otherwise the tables are dropped one by one.
  */
-import { hasDataFile, isDataFileRaw } from '../format/header.js';
+import { cryptoAreaOf, hasDataFile, isDataFileRaw } from '../format/header.js';
 import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
 import { preallocate } from '../image/preallocate.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
@@ -44,6 +44,7 @@ export function makeEmpty(image: Qcow2Image): Steps {
 function canLayOutAnew({ header, geometry, l1 }: ChangeableTables): boolean {
   const { version, snapshotCount, extensions } = header.value;
   if (version < 3 || snapshotCount > 0 || findExtension(extensions, EXTENSION_BITMAPS)) return false;
+  if (cryptoAreaOf(header.value) !== null) return false;
   const clusters = CLUSTERS_BEFORE_L1 + divideUp(l1.entries * 8, geometry.clusterSize);
   return !hasDataFile(header.value) && clusters <= geometry.refcountBlockEntries;
 }

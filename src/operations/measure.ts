@@ -8,6 +8,7 @@
  *
  * Bitmaps are not counted; QEMU gives their size apart.
  */
+import { luksAreaBytes, type LuksOptions } from '../crypto/luks-create.js';
 import type { Disk } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import { l1EntriesFor, type Geometry } from '../format/geometry.js';
@@ -26,6 +27,8 @@ export interface MeasureOptions extends LengthOptions {
    * as required. Default false.
    */
   readonly hasBacking?: boolean;
+  /** The new image will be encrypted with LUKS: its header and key slots take room. Legacy AES takes none. */
+  readonly encryption?: LuksOptions;
 }
 
 /** Bytes of the image file. */
@@ -81,11 +84,13 @@ interface Target {
   readonly geometry: Geometry;
   /** Bytes of the disk, rounded up to whole clusters. */
   readonly size: number;
+  /** Bytes of the LUKS header with its key slots, rounded up likewise; 0 without. */
+  readonly encryptionBytes: number;
 }
 
 function measured(target: Target, options: MeasureOptions, dataBytes: number): Measurement {
   const { preallocation = 'off' } = options;
-  const metadata = metadataBytes(target);
+  const metadata = metadataBytes(target) + target.encryptionBytes;
   const allData = preallocation === 'falloc' || preallocation === 'full';
   const fullyAllocated = metadata + target.size;
   if (!Number.isSafeInteger(fullyAllocated)) {
@@ -115,10 +120,12 @@ function refcountClusters(geometry: Geometry, clusters: number): number {
 }
 
 /** The size may be any: QEMU takes it so, although it creates whole sectors only. */
-function checkedTarget(size: number, options: LengthOptions): Target {
+function checkedTarget(size: number, { encryption, ...options }: MeasureOptions): Target {
   if (!Number.isSafeInteger(size) || size < 0) {
     throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be a whole number, 0 or more`);
   }
   const geometry = checkCreateOptions({ ...options, size: alignUp(size, SECTOR_BYTES) });
-  return { geometry, size: alignUp(size, geometry.clusterSize) };
+  const { clusterSize } = geometry;
+  const encryptionBytes = encryption === undefined ? 0 : alignUp(luksAreaBytes(encryption), clusterSize);
+  return { geometry, size: alignUp(size, clusterSize), encryptionBytes };
 }

@@ -35,10 +35,7 @@ export async function openDiskFile(files: ImageFiles, options: DiskFileOptions):
   const claims = new Claims(files);
   try {
     await claims.add(options.name, options.readOnly ? 'read' : 'write');
-    const exists = await files.exists(options.name);
-    const made = exists ? null : await createDiskFile(files, options);
-    const storage = await files.open(options.name, options.readOnly ? 'read-only' : 'read-write');
-    const image = await openImageStorage(storage, made === null ? options : { ...options, encryption: made }, claims);
+    const image = await openImageFile(files, options, claims);
     return {
       image,
       get info() {
@@ -54,6 +51,19 @@ export async function openDiskFile(files: ImageFiles, options: DiskFileOptions):
     };
   } catch (error) {
     claims.release();
+    throw error;
+  }
+}
+
+/** Opens the file, or the one that it creates. */
+async function openImageFile(files: ImageFiles, options: DiskFileOptions, claims: Claims): Promise<Qcow2Image> {
+  const exists = await files.exists(options.name);
+  const made = exists ? null : await createDiskFile(files, options);
+  try {
+    const storage = await files.open(options.name, options.readOnly ? 'read-only' : 'read-write');
+    return await openImageStorage(storage, made === null ? options : { ...options, encryption: made }, claims);
+  } catch (error) {
+    made?.cipher.wipe();
     throw error;
   }
 }
@@ -106,7 +116,9 @@ async function openImageStorage(storage: Storage, options: ImageOptions, claims:
       ...(encryption === undefined ? {} : { encryption }),
       readOnly,
       opener: claims.opener(backing),
-      passphrase: ({ name }) => (name === null ? undefined : backingPassphrases[name]) ?? passphrase,
+      // An image may name its backing file as what every object has, such as "constructor".
+      passphrase: ({ name }) =>
+        name !== null && Object.hasOwn(backingPassphrases, name) ? backingPassphrases[name] : passphrase,
     });
   } catch (error) {
     storage.close();

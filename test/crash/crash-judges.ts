@@ -1,12 +1,13 @@
 /** What is said of the files that a crash left: by our own check, and by qemu-img. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect } from 'vitest';
 import { MemoryStorage } from '../../src/index.js';
 import { checkImage, type CheckResult, type Repair } from '../../src/operations/check/check-image.js';
 import type { Storage } from '../../src/storage/storage.js';
-import { qemuCheck } from '../interop/qemu.js';
+import { qemuCheck, type CheckReport } from '../interop/qemu.js';
+import { qemuCheckWith } from '../interop/qemu-secrets.js';
 import { expectSameBytes } from '../support/model-disk.js';
 
 /** One state in so many is also given to qemu-img. */
@@ -22,7 +23,11 @@ export const DATA_NAME = join(FOLDER, 'data');
 /** The same file by another name. */
 export const OTHER_DATA_NAME = `${FOLDER}/./data`;
 
+/** The passphrase of all encrypted images of these tests. */
+export const ENCRYPTED_WITH = 'a passphrase';
+
 const VERSION_AT = 7;
+const CRYPT_METHOD_AT = 35;
 const INCOMPATIBLE_AT = 79;
 const DIRTY = 1;
 
@@ -50,9 +55,15 @@ export function expectLeaksOnly(file: Uint8Array, when: string): void {
 /** The same by qemu-img. An image that may be dirty is repaired first. */
 export function expectLeaksOnlyByQemu(files: readonly Uint8Array[], when: string): void {
   const image = putForQemu(files);
-  if (isDirty(files[0]!)) qemuCheck(image, 'all');
-  const { corruptions, checkErrors, output } = qemuCheck(image);
+  if (isDirty(files[0]!)) qemuCheckOf(image, 'all');
+  const { corruptions, checkErrors, output } = qemuCheckOf(image);
   expect({ corruptions, checkErrors }, `qemu-img check ${when}: ${output}`).toEqual({ corruptions: 0, checkErrors: 0 });
+}
+
+/** What QEMU says of an image, encrypted or not. */
+export function qemuCheckOf(path: string, repair?: 'all'): CheckReport & { readonly output: string } {
+  const isEncrypted = readFileSync(path)[CRYPT_METHOD_AT] !== 0;
+  return isEncrypted ? qemuCheckWith(ENCRYPTED_WITH, path, repair) : qemuCheck(path, repair);
 }
 
 /** Writes the files of an image to where qemu-img finds them. Returns the path of the image file. */

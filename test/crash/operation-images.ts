@@ -3,26 +3,37 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import {
   createImage,
   MemoryStorage,
+  newEncryption,
   openImage,
   RawDisk,
   type CreateOptions,
   type OpenOptions,
   type Qcow2Image,
 } from '../../src/index.js';
+import { cryptoAreaOf } from '../../src/format/header.js';
+import { readHeader } from '../../src/metadata/header-state.js';
 import { amendImage } from '../../src/operations/amend.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { runToEnd } from '../../src/util/steps.js';
 import { inTemporaryDirectory, qemuImg } from '../interop/qemu.js';
-import { BACKING_NAME, DATA_NAME } from './crash-judges.js';
+import { expectSameBytes } from '../support/model-disk.js';
+import { BACKING_NAME, DATA_NAME, ENCRYPTED_WITH } from './crash-judges.js';
 
 /** Bytes of each disk. */
 export const SIZE = 0x8_0000;
+
+const ENCRYPTIONS = {
+  luks: await newEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH }),
+  aes: await newEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH }),
+};
 
 export interface ImageShape {
   readonly create?: Omit<CreateOptions, 'size' | 'dataFile' | 'backing'>;
   /** Over a raw disk that is twice as long. */
   readonly backing?: boolean;
   readonly dataFile?: 'plain' | 'raw';
+  /** Not with `compressed`. */
+  readonly encryption?: keyof typeof ENCRYPTIONS;
   /** Takes a snapshot, with QEMU, of the image that is prepared, and writes to it again. */
   readonly snapshot?: boolean;
   /** Some clusters are compressed. */
@@ -41,15 +52,28 @@ const BACKING_BYTES = noiseBytes(2 * SIZE);
 /** Opens an image over `files`: the image file and, where its shape has one, the data file. */
 export function openShape(shape: ImageShape, files: readonly Storage[], options: OpenOptions = {}): Qcow2Image {
   const backing = shape.backing ? new RawDisk(new MemoryStorage(BACKING_BYTES.slice())) : null;
-  return openImage(files[0]!, { ...options, backing, ...(shape.dataFile ? { dataFile: files[1]! } : {}) });
+  const beside = shape.dataFile ? { dataFile: files[1]! } : {};
+  const key = shape.encryption ? { encryption: { ...ENCRYPTIONS[shape.encryption].opened, borrowed: true } } : {};
+  return openImage(files[0]!, { ...options, backing, ...beside, ...key });
 }
 
 /** Makes `files` an empty image of `size` bytes. */
 export function createShape(shape: ImageShape, files: readonly Storage[], size = SIZE): void {
-  const { create = {}, backing, dataFile } = shape;
+  const { create = {}, backing, dataFile, encryption } = shape;
   const over = backing ? { backing: { name: BACKING_NAME, format: 'raw' } as const } : {};
   const beside = dataFile ? { dataFile: { name: DATA_NAME, storage: files[1]!, raw: dataFile === 'raw' } } : {};
-  createImage(files[0]!, { size, ...create, ...over, ...beside });
+  const key = encryption ? { encryption: ENCRYPTIONS[encryption] } : {};
+  createImage(files[0]!, { size, ...create, ...over, ...beside, ...key });
+}
+
+/** Throws unless the key slots of an image in `file` are what they were when it was made. */
+export function expectKeySlots({ encryption }: ImageShape, file: Storage): void {
+  const area = encryption ? ENCRYPTIONS[encryption].area : null;
+  if (area === null) return;
+  const place = cryptoAreaOf(readHeader(file))!;
+  const found = new Uint8Array(place.length);
+  file.read(place.offset, found);
+  expectSameBytes(found, area, 'the key slots');
 }
 
 function fill(image: Qcow2Image, shape: ImageShape, salt: number): void {

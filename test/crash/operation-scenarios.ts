@@ -214,10 +214,31 @@ const OTHERS: readonly OperationScenario[] = [
   },
 ];
 
+const ENCRYPTED: readonly OperationScenario[] = [
+  { title: 'shrinking with LUKS', create: medium, encryption: 'luks', operation: shrink },
+  {
+    title: 'growing with LUKS and preallocation',
+    create: medium,
+    encryption: 'luks',
+    operation: grow(2 * SIZE, 'metadata'),
+  },
+  { title: 'emptying with LUKS', create: medium, encryption: 'luks', backing: true, operation: empty, mixed: true },
+  { title: 'emptying with legacy AES, the fast way', create: medium, encryption: 'aes', operation: empty, mixed: true },
+  { title: 'refcount widths with LUKS', create: medium, encryption: 'luks', operation: widths(64, 1, 8) },
+  {
+    title: 'version 2 and back with legacy AES',
+    create: medium,
+    encryption: 'aes',
+    backing: true,
+    operation: downAndUp,
+  },
+];
+
 export const OPERATION_SCENARIOS: readonly OperationScenario[] = [
   ...SHRINKING,
   ...GROWING,
   ...EMPTYING,
   ...AMENDING,
   ...OTHERS,
+  ...ENCRYPTED,
 ];

@@ -45,6 +45,7 @@ export function openScenario(scenario: Scenario, storage: RecordingStorage | Mem
   const below: Disk | null = backing ? new RawDisk(new MemoryStorage(backing.slice())) : null;
   const options: OpenOptions = {
     backing: below,
+    ...(create.encryption ? { encryption: { ...create.encryption.opened, borrowed: true } } : {}),
     l2CacheSize: 2 * create.clusterSize,
     refcountCacheSize: 2 * create.clusterSize,
   };

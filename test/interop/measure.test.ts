@@ -7,13 +7,16 @@ import { MemoryStorage, RawDisk } from '../../src/index.js';
 import { SeededRandom, seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { withOurs } from './our-image.js';
 import { inTemporaryDirectory, qemuImg, qemuIo, type ImageFormat } from './qemu.js';
+import { qemuImgWith } from './qemu-secrets.js';
 import { makeRandomImage } from './random-image.js';
 
 const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
 const CLUSTER_SIZES = [512, 4096, 65536, 2 ** 21];
 
+const SECRETS = { key: 'passphrase' };
+
 function qemuMeasure(options: MeasureOptions, ...subject: string[]): Measurement {
-  const { clusterSize, version, refcountBits, extendedL2, preallocation, hasBacking } = options;
+  const { clusterSize, version, refcountBits, extendedL2, preallocation, hasBacking, encryption } = options;
   const list = [
     clusterSize && `cluster_size=${clusterSize}`,
     version && `compat=${version === 2 ? '0.10' : '1.1'}`,
@@ -22,12 +25,21 @@ function qemuMeasure(options: MeasureOptions, ...subject: string[]): Measurement
     preallocation && `preallocation=${preallocation}`,
     hasBacking && 'backing_file=base,backing_fmt=raw',
   ].filter(Boolean);
-  const flags = list.length > 0 ? ['-o', list.join(',')] : [];
-  const output = JSON.parse(qemuImg('measure', '--output=json', '-O', 'qcow2', ...flags, ...subject)) as {
+  const flags = [...luksFlags(encryption), ...(list.length > 0 ? ['-o', list.join(',')] : [])];
+  const output = JSON.parse(qemuImgWith(SECRETS, 'measure', '--output=json', '-O', 'qcow2', ...flags, ...subject)) as {
     required: number;
     'fully-allocated': number;
   };
   return { required: output.required, fullyAllocated: output['fully-allocated'] };
+}
+
+/** QEMU derives keys even to measure, which takes 2 s. */
+function luksFlags(encryption: MeasureOptions['encryption']): string[] {
+  if (encryption === undefined) return [];
+  const { cipher = 'aes-256', mode = 'xts', iv = 'plain64', ivHash } = encryption;
+  const names = `encrypt.cipher-alg=${cipher},encrypt.cipher-mode=${mode},encrypt.ivgen-alg=${iv}`;
+  const hash = ivHash ? `,encrypt.ivgen-hash-alg=${ivHash}` : '';
+  return ['-o', `encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10,${names}${hash}`];
 }
 
 function oursOf(disk: Disk, options: MeasureOptions): Measurement {
@@ -70,6 +82,12 @@ describe('measuring a new image gives what QEMU gives', () => {
       expectSameForNew(1e9, { preallocation });
       expectSameForNew(1e9, { preallocation, clusterSize: 4096, refcountBits: 64 });
     }
+  });
+
+  it('for LUKS, whose key slots are the longer the longer the key', () => {
+    expectSameForNew(1e9, { encryption: { cipher: 'aes-192' }, clusterSize: 512, preallocation: 'full' });
+    const essiv = { cipher: 'aes-128', mode: 'cbc', iv: 'essiv', ivHash: 'sha256' } as const;
+    expectSameForNew(1e9, { encryption: essiv, clusterSize: 2 ** 21, refcountBits: 64 });
   });
 
   it('and refuses what QEMU refuses', () => {

@@ -1,7 +1,7 @@
 /** qemu-img with passphrases. They are handed over as secret objects, named by the caller. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { qemuImg } from './qemu.js';
+import { checkReportOf, qemuImg } from './qemu.js';
 
 /** Passphrases by the names of their secret objects. */
 export type Secrets = Readonly<Record<string, string>>;
@@ -13,12 +13,13 @@ export type Secrets = Readonly<Record<string, string>>;
 const CLOCK_COMPLAINT = 'Unable to get accurate CPU usage';
 const ATTEMPTS = 20;
 
+function secretObject(id: string, passphrase: string): string {
+  return `secret,id=${id},format=base64,data=${Buffer.from(passphrase).toString('base64')}`;
+}
+
 /** Runs qemu-img, demands success, returns what it printed. `command` is its first word. */
 export function qemuImgWith(secrets: Secrets, command: string, ...args: string[]): string {
-  const objects = Object.entries(secrets).flatMap(([id, passphrase]) => [
-    '--object',
-    `secret,id=${id},format=base64,data=${Buffer.from(passphrase).toString('base64')}`,
-  ]);
+  const objects = Object.entries(secrets).flatMap(([id, passphrase]) => ['--object', secretObject(id, passphrase)]);
   for (let attempt = 1; ; attempt++) {
     try {
       return qemuImg(command, ...objects, ...args);
@@ -39,6 +40,16 @@ export function qemuRefusal(secrets: Secrets, command: string, ...args: string[]
   throw new Error(`qemu-img ${command} ${args.join(' ')} succeeded`);
 }
 
+/** `qemu-img check` of an encrypted qcow2 image, which QEMU opens with its passphrase only. */
+export function qemuCheckWith(
+  passphrase: string,
+  path: string,
+  repair?: 'leaks' | 'all',
+): ReturnType<typeof checkReportOf> {
+  const secret = ['--object', secretObject('key', passphrase)];
+  return checkReportOf([...secret, ...(repair ? ['-r', repair] : []), ...encryptedImage('qcow2', path, 'key')]);
+}
+
 /** An encrypted image as an argument of qemu-img; `secret` names the passphrase. */
 export function encryptedImage(driver: 'luks' | 'qcow2', path: string, secret: string): string[] {
   const option = driver === 'luks' ? 'key-secret' : 'encrypt.key-secret';
@@ -54,8 +65,7 @@ export function decryptedByQemu(driver: 'luks' | 'qcow2', path: string, passphra
 
 /** Runs `commands` in one qemu-io on an encrypted qcow2 image, and demands that each of them succeeds. */
 export function qemuIoWith({ key }: { readonly key: string }, path: string, commands: readonly string[]): void {
-  const secret = `secret,id=key,format=base64,data=${Buffer.from(key).toString('base64')}`;
-  const args = ['--object', secret, '-d', 'unmap', ...encryptedImage('qcow2', path, 'key')];
+  const args = ['--object', secretObject('key', key), '-d', 'unmap', ...encryptedImage('qcow2', path, 'key')];
   const all = commands.flatMap((command) => ['-c', command]);
   const { status, stdout, stderr } = spawnSync('qemu-io', [...args.slice(0, 4), ...all, ...args.slice(4)], {
     encoding: 'utf8',

@@ -73,8 +73,12 @@ export function qemuCreate(path: string, { size, options = {}, backing }: Create
 
 /** `qemu-img check`: what is wrong is counted, not thrown. `repair` is `-r`. */
 export function qemuCheck(path: string, repair?: 'leaks' | 'all'): CheckReport & { readonly output: string } {
-  const args = ['check', '-f', 'qcow2', '--output=json', ...(repair ? ['-r', repair] : []), path];
-  const { status, stdout, stderr } = run('qemu-img', args);
+  return checkReportOf(['-f', 'qcow2', ...(repair ? ['-r', repair] : []), path]);
+}
+
+/** What `qemu-img check` with these arguments says. */
+export function checkReportOf(args: readonly string[]): CheckReport & { readonly output: string } {
+  const { status, stdout, stderr } = run('qemu-img', ['check', '--output=json', ...args]);
   // 0 clean, 2 corruptions, 3 leaks; all else means that there was no check.
   if (status !== 0 && status !== 2 && status !== 3) {
     throw new Error(`qemu-img check ended with ${status}: ${stderr}${stdout}`);

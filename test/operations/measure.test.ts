@@ -73,6 +73,15 @@ describe('measuring', () => {
     expect(result).toEqual(measureNew(0));
   });
 
+  it('counts the key slots of LUKS for the disk of an image, too, and refuses what LUKS does not have', async () => {
+    const disk = openImage(stripes(), { readOnly: true });
+    const plain = (await measured(disk, {})).result;
+    const { result } = await measured(disk, { encryption: {} });
+    const slots = 2 * 2 ** 20;
+    expect(result).toEqual({ required: plain.required + slots, fullyAllocated: plain.fullyAllocated + slots });
+    expect(() => measureNew(0, { encryption: { cipher: 'aes-192', mode: 'cbc' } })).toThrow('it must have mode xts');
+  });
+
   it.each([-1, 0.5, Number.NaN, 2 ** 53])('refuses a size of %d', (size) => {
     expect(() => measureNew(size)).toThrow(`size is ${size}; it must be a whole number, 0 or more`);
   });

@@ -1,0 +1,308 @@
+/**
+ * Opening encrypted images: what each key, wrong key and missing key leads to; locked images; that keys are wiped when they
+ * should be and only then; that no message has a secret in it.
+ */
+import { describe, expect, it } from 'vitest';
+import {
+  addPassphrase,
+  changePassphrase,
+  checkImage,
+  copiedEncryption,
+  createImage,
+  erasePassphrase,
+  imageInfo,
+  isQcow2Error,
+  listSnapshots,
+  MemoryStorage,
+  newEncryption,
+  openChain,
+  openImage,
+  runToEnd,
+  unlockImage,
+  type CreateSectorCipher,
+  type ImageEncryption,
+  type Qcow2Error,
+} from '../../src/index.js';
+import { createSectorCipher } from '../../src/kernels/index.js';
+import {
+  AES,
+  FORMATS,
+  freshEncrypted,
+  LUKS,
+  newEncrypted,
+  openEncrypted,
+  PASSPHRASE,
+} from '../support/encrypted-image.js';
+import { readWhole } from '../support/disk-actions.js';
+import { expectSameBytes } from '../support/model-disk.js';
+
+const SIZE = 0x4_0000;
+const shape = { size: SIZE, clusterSize: 4096 } as const;
+
+/** What `operation` throws or rejects with, which must be ours. */
+async function errorOf(operation: () => unknown): Promise<Qcow2Error> {
+  try {
+    await operation();
+  } catch (error) {
+    if (isQcow2Error(error)) return error;
+    throw error;
+  }
+  throw new Error('it did not fail');
+}
+
+async function plainImage(): Promise<MemoryStorage> {
+  const storage = new MemoryStorage();
+  createImage(storage, shape);
+  return storage;
+}
+
+/** Ciphers that are told of when they are wiped. */
+function watchedCiphers(): { readonly create: CreateSectorCipher; readonly alive: () => number } {
+  let alive = 0;
+  return {
+    alive: () => alive,
+    create: (options) => {
+      const cipher = createSectorCipher(options);
+      alive++;
+      const wipe = cipher.wipe.bind(cipher);
+      cipher.wipe = () => {
+        alive--;
+        // A second time would be counted, too.
+        wipe();
+      };
+      return cipher;
+    },
+  };
+}
+
+describe.each(FORMATS)('an image encrypted with $format', (encryption) => {
+  const { format } = encryption;
+
+  it('reads with its passphrase what was written with it, and is not plain in the file', async () => {
+    const { storage, image } = await freshEncrypted(encryption, shape);
+    const text = Buffer.from('a sentence that is looked for in the file '.repeat(100));
+    image.write(1234, text);
+    image.close();
+    expect(Buffer.from(storage.toBytes()).includes('a sentence')).toBe(false);
+    const again = await openEncrypted(storage);
+    const read = new Uint8Array(text.length);
+    again.read(1234, read);
+    expectSameBytes(read, text, 'the text');
+    expect(again.encryption?.format).toBe(format);
+    again.close();
+  });
+
+  it('says KEY_NEEDED without one, whichever way it is opened, and lets go of nothing it was not given', async () => {
+    const storage = await newEncrypted({ encryption, create: shape });
+    const before = storage.toBytes();
+    const name = format.toUpperCase();
+    const expected = { code: 'KEY_NEEDED', message: `the image is encrypted (${name}), and no key was given` };
+    expect(await errorOf(() => openImage(storage))).toMatchObject(expected);
+    expect(await errorOf(() => openChain(storage))).toMatchObject(expected);
+    expect(await errorOf(() => openChain(storage, { passphrase: () => undefined }))).toMatchObject(expected);
+    expectSameBytes(storage.toBytes(), before, 'the file');
+  });
+
+  it('refuses the encryption of another kind', async () => {
+    const storage = await newEncrypted({ encryption, create: shape });
+    const other = await newEncryption({ ...(format === 'luks' ? AES : LUKS), passphrase: PASSPHRASE });
+    expect(await errorOf(() => openImage(storage, { encryption: other.opened }))).toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: `encryption.format is ${other.opened.format}; that of the image is ${format}`,
+    });
+  });
+
+  it('can be looked at while it is locked, and neither read nor written', async () => {
+    const { storage, image } = await freshEncrypted(encryption, shape);
+    image.write(0, new Uint8Array(10_000).fill(1));
+    image.close();
+    const before = storage.toBytes();
+    const locked = openImage(storage, { encryption: null });
+    expect(locked.encryption).toBeNull();
+    expect(imageInfo(locked)).toMatchObject({ virtualSize: SIZE, encryption: { format } });
+    expect([...locked.extents(0, SIZE)].map(({ kind }) => kind)).toEqual(['data', 'unallocated']);
+    expect(listSnapshots(locked)).toEqual([]);
+    for (const use of [
+      () => locked.read(0, new Uint8Array(1)),
+      () => locked.write(0, new Uint8Array(1)),
+      () => locked.write(0x2_0000, new Uint8Array(4096)),
+      () => locked.write(0x2_0000, new Uint8Array(5)),
+      () => locked.writeZeroes(100, 5),
+      () => copiedEncryption(locked),
+    ]) {
+      expect(await errorOf(use)).toMatchObject({ code: 'KEY_NEEDED' });
+    }
+    locked.close();
+    const { corruptions, leaks } = runToEnd(checkImage(storage));
+    expect({ corruptions, leaks }).toEqual({ corruptions: 0, leaks: 0 });
+    const again = await openEncrypted(storage);
+    expectSameBytes(readWhole(again), new Uint8Array(SIZE).fill(1, 0, 10_000), 'the disk');
+    again.close();
+    expect(storage.size).toBe(before.length);
+  });
+
+  it('has its cipher wiped on close, once, and not a borrowed one', async () => {
+    const ciphers = watchedCiphers();
+    const storage = await newEncrypted({ encryption, create: shape });
+    const image = await openEncrypted(storage, { unlock: { createCipher: ciphers.create } });
+    expect(ciphers.alive()).toBe(1);
+    const { encryption: opened } = image;
+    const other = openImage(new MemoryStorage(storage.toBytes()), {
+      encryption: { ...opened!, borrowed: true },
+      readOnly: true,
+    });
+    other.close();
+    expect(ciphers.alive()).toBe(1);
+    image.reopen({ readOnly: true });
+    image.inactivate();
+    image.invalidate();
+    image.cleanCaches();
+    expect(ciphers.alive()).toBe(1);
+    image.close();
+    image.close();
+    expect(ciphers.alive()).toBe(0);
+    expect(() => opened!.cipher.encrypt(new Uint8Array(512), 0)).toThrow(expect.objectContaining({ code: 'CLOSED' }));
+  });
+
+  it('leaves no cipher alive when it does not open', async () => {
+    const ciphers = watchedCiphers();
+    const unlock = { createCipher: ciphers.create };
+    const storage = await newEncrypted({ encryption, create: shape });
+    const marked = storage.toBytes();
+    marked[79] = 2; // corrupt
+    await errorOf(() => openEncrypted(new MemoryStorage(marked), { unlock }));
+    const badCache = { l2CacheSize: -1 };
+    await errorOf(() => openEncrypted(storage, { unlock, ...badCache }));
+    storage.read = () => {
+      throw new Error('the medium is gone');
+    };
+    await expect(openEncrypted(storage, { unlock })).rejects.toThrow('the medium is gone');
+    expect(ciphers.alive()).toBe(0);
+  });
+
+  it('keeps its key through reopening, letting go and cleaning of caches', async () => {
+    const { image } = await freshEncrypted(encryption, shape);
+    const bytes = new Uint8Array(SIZE).map((_, index) => index * 7 + (index >> 9));
+    image.write(0, bytes);
+    image.reopen({ readOnly: true });
+    expectSameBytes(readWhole(image), bytes, 'read-only');
+    image.reopen({ readOnly: false, l2CacheSize: 8192 });
+    image.write(777, bytes.subarray(777, 9999));
+    image.cleanCaches();
+    image.cleanCaches();
+    expectSameBytes(readWhole(image), bytes, 'with caches cleaned');
+    image.inactivate();
+    image.invalidate();
+    expectSameBytes(readWhole(image), bytes, 'after invalidate');
+    image.close();
+  });
+});
+
+describe('opening an image that is not encrypted', () => {
+  it('refuses an encryption, has nothing to unlock, and takes no notice of a passphrase', async () => {
+    const storage = await plainImage();
+    const { opened } = await newEncryption({ ...AES, passphrase: PASSPHRASE });
+    expect(await errorOf(() => openImage(storage, { encryption: opened }))).toMatchObject({ code: 'BAD_ARGUMENT' });
+    expect(await errorOf(() => unlockImage(storage, PASSPHRASE))).toMatchObject({ code: 'BAD_ARGUMENT' });
+    openImage(storage, { encryption: null }).close();
+    (await openEncrypted(storage)).close();
+  });
+
+  it('is a clear error where another file with another encryption took its place meanwhile', async () => {
+    const { storage, image } = await freshEncrypted(LUKS, shape);
+    image.inactivate();
+    createImage(storage, shape);
+    expect(await errorOf(() => image.invalidate())).toMatchObject({
+      code: 'KEY_NEEDED',
+      message: 'the encryption is none instead of luks now; close the image and open it again',
+    });
+  });
+});
+
+describe('legacy AES', () => {
+  it('can not tell a wrong passphrase: what it reads is something else', async () => {
+    const { storage, image } = await freshEncrypted(AES, shape);
+    image.write(0, new Uint8Array(4096).fill(1));
+    image.close();
+    const wrong = await openEncrypted(storage, { passphrase: 'wrong' });
+    const read = new Uint8Array(4096);
+    wrong.read(0, read);
+    expect(Buffer.compare(read, new Uint8Array(4096).fill(1))).not.toBe(0);
+    wrong.close();
+  });
+
+  it('has no key slots', async () => {
+    const { image } = await freshEncrypted(AES, shape);
+    const change = { passphrase: PASSPHRASE, newPassphrase: 'other', iterTime: 0 };
+    for (const use of [
+      () => addPassphrase(image, change),
+      () => changePassphrase(image, change),
+      () => erasePassphrase(image, { slot: 1 }),
+    ]) {
+      expect(await errorOf(use)).toMatchObject({ code: 'BAD_ARGUMENT' });
+    }
+    image.close();
+  });
+});
+
+describe('what is told of an encrypted image', () => {
+  const SECRETS = ['sesame-open-1', 'sesame-open-2', 'sesame-open-3'] as const;
+
+  /** All words of an error: message, causes, stack, properties. */
+  function wordsOf(error: unknown): string {
+    if (!(error instanceof Error)) return String(error);
+    return [error.stack, error.message, JSON.stringify(error), wordsOf(error.cause ?? '')].join('\n');
+  }
+
+  it('never has a passphrase or a key in it, whatever goes wrong', async () => {
+    const [own, second, wrong] = SECRETS;
+    const made = await newEncryption({ ...LUKS, passphrase: own });
+    const storage = new MemoryStorage();
+    createImage(storage, { ...shape, encryption: made });
+    const image: { encryption: ImageEncryption } & ReturnType<typeof openImage> = openImage(storage, {
+      encryption: made.opened,
+    }) as never;
+    await addPassphrase(image, { passphrase: own, newPassphrase: second, iterTime: 0 });
+    const change = { passphrase: wrong, newPassphrase: second, iterTime: 0 };
+    const failing: (() => unknown)[] = [
+      () => openChain(storage, { passphrase: wrong }),
+      () => unlockImage(storage, wrong),
+      () => addPassphrase(image, change),
+      () => addPassphrase(image, { ...change, passphrase: own, slot: 0 }),
+      () => addPassphrase(image, { ...change, passphrase: own, slot: 99 }),
+      () => addPassphrase(image, { ...change, passphrase: own, iterTime: -1 }),
+      () => addPassphrase(image, { ...change, passphrase: own, iterTime: 1e12 }),
+      () => changePassphrase(image, change),
+      () => erasePassphrase(image, { passphrase: wrong }),
+      () => erasePassphrase(image, { passphrase: wrong, slot: 0 }),
+      () => newEncryption({ ...LUKS, passphrase: own, cipher: 'aes-192', mode: 'cbc' }),
+      () => newEncryption({ ...LUKS, passphrase: own, mode: 'cbc', iv: 'essiv', ivHash: 'sha1' }),
+      () => newEncryption({ format: 'luks', passphrase: own, iterTime: Number.NaN }),
+      () => unlockImage(storage, own, { signal: AbortSignal.abort() }),
+      () =>
+        unlockImage(storage, own, {
+          createCipher: () => {
+            throw new Error('no memory');
+          },
+        }),
+      () =>
+        unlockImage(storage, own, {
+          derivation: { isNative: () => true, pbkdf2: () => Promise.reject(new Error('no hash')) },
+        }),
+      () => unlockImage(new MemoryStorage(storage.toBytes().fill(0, 4096)), own),
+    ];
+    for (const operation of failing) {
+      let words = '';
+      try {
+        await operation();
+      } catch (error) {
+        words = wordsOf(error);
+      }
+      expect(words, String(operation)).not.toBe('');
+      // The stack has the lines of this file's functions, and no line of it has the words of a secret.
+      for (const secret of SECRETS) expect(words.includes(secret), `${secret} in: ${words}`).toBe(false);
+    }
+    expect(JSON.stringify(imageInfo(image))).not.toContain('sesame');
+    image.close();
+  });
+});

@@ -1,0 +1,251 @@
+/**
+ * Encrypted disks across the worker's boundary: client and server over a channel, the engine on files in memory. Proven here:
+ * - who has the passphrase reads the disk, and nobody else; a new disk needs no second derivation;
+ * - images are inspected and stored without it, and what is exported stays encrypted, behind the same passphrases;
+ * - no message to the page, error or not, has a passphrase in it.
+ */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  checkImage,
+  listSnapshots,
+  MemoryStorage,
+  openChain,
+  openSnapshot,
+  runToEnd,
+  type Qcow2Image,
+} from '../../src/index.js';
+import type { WorkerClient } from '../../src/worker/client.js';
+import { OpfsDisk } from '../../src/worker/opfs-disk.js';
+import { storeStream } from '../../src/worker/store-stream.js';
+import { patternBytes } from '../storage/conformance.js';
+import { readWhole } from '../support/disk-actions.js';
+import { AES, LUKS } from '../support/encrypted-image.js';
+import { closeConnections, connect, openRequest } from './connect.js';
+import { MemoryFolder } from './memory-files.js';
+import { expectSameBytes } from './same-bytes.js';
+
+const MIB = 1 << 20;
+const PASSPHRASE = 'open-sesame-1';
+const OTHER = 'open-sesame-2';
+
+let folder: MemoryFolder;
+let client: WorkerClient;
+/** All that the worker has said, as text. */
+let heard: string[];
+
+beforeEach(() => {
+  folder = new MemoryFolder();
+  heard = [];
+  client = newClient();
+});
+afterEach(() => {
+  closeConnections();
+  for (const text of heard) expect(text).not.toContain('sesame');
+});
+
+function newClient(): WorkerClient {
+  const { client: connected, port } = connect(folder.openDirectory);
+  port.addEventListener('message', ({ data }) => heard.push(inWords(data)));
+  return connected;
+}
+
+/** JSON, with bytes as text, and numbers that JSON does not have. */
+function inWords(message: unknown): string {
+  return JSON.stringify(message, (_, value: unknown) => {
+    if (value instanceof Uint8Array) return Buffer.from(value).toString('latin1');
+    return typeof value === 'bigint' ? String(value) : value;
+  });
+}
+
+type OpenOptions = Parameters<typeof openRequest>[0];
+
+async function openDisk(options: OpenOptions): Promise<OpfsDisk> {
+  return new OpfsDisk(client, await client.call(openRequest(options)));
+}
+
+const created = (encryption: typeof LUKS | typeof AES) =>
+  openDisk({ create: { size: 4 * MIB, clusterSize: 4096, encryption }, passphrase: PASSPHRASE });
+
+/** What `exportImage` and its like wrote: clean, and opened with `passphrase`. */
+async function opened(blob: Blob, passphrase = PASSPHRASE): Promise<Qcow2Image> {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  expect(Buffer.from(bytes).includes(Buffer.from(patternBytes(64)))).toBe(false);
+  const storage = new MemoryStorage(bytes);
+  expect(runToEnd(checkImage(storage)).findings).toEqual([]);
+  await expect(openChain(storage, { readOnly: true })).rejects.toMatchObject({ code: 'KEY_NEEDED' });
+  return openChain(storage, { passphrase, readOnly: true });
+}
+
+describe.each([LUKS, AES])('a disk encrypted with $format', (encryption) => {
+  const { format } = encryption;
+
+  it('is created, says so, and is read again with its passphrase only', async () => {
+    const disk = await created(encryption);
+    expect(disk.info).toMatchObject({ encryption: format, size: 4 * MIB });
+    await disk.write(12_345, patternBytes(100_000));
+    await disk.close();
+    expect(Buffer.from(folder.content('disk.qcow2')).includes(Buffer.from(patternBytes(64)))).toBe(false);
+    await expect(openDisk({})).rejects.toMatchObject({ code: 'KEY_NEEDED' });
+    if (format === 'luks') {
+      await expect(openDisk({ passphrase: OTHER })).rejects.toMatchObject({
+        code: 'WRONG_PASSPHRASE',
+        message: 'the passphrase does not open key slot 0, the only one tried',
+      });
+    }
+    expect(folder.claims.size).toBe(0);
+    const again = await openDisk({ passphrase: PASSPHRASE });
+    expect(again.info.encryption).toBe(format);
+    expectSameBytes(await again.read(12_345, 100_000), patternBytes(100_000));
+  });
+
+  it('is not made without a passphrase, and leaves nothing behind', async () => {
+    await expect(openDisk({ create: { size: MIB, encryption } })).rejects.toMatchObject({ code: 'KEY_NEEDED' });
+    await expect(
+      openDisk({ create: { size: -1, encryption }, passphrase: PASSPHRASE }),
+    ).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    expect([folder.files.size, folder.claims.size]).toEqual([0, 0]);
+  });
+
+  it('is inspected and stored without a passphrase', async () => {
+    const disk = await created(encryption);
+    await disk.write(0, patternBytes(5000));
+    await disk.close();
+    const blob = new Blob([folder.files.get('disk.qcow2')!]);
+    const info = { encryption: format, size: 4 * MIB };
+    const request = { kind: 'inspect', directory: 'disks', blob, backing: [] } as const;
+    expect(await client.call(request)).toMatchObject(info);
+    const target = { directory: 'disks', name: 'stored.qcow2' };
+    const source = { stream: blob.stream(), total: blob.size };
+    expect(await storeStream(client, target, source, { image: { backing: [] } })).toMatchObject(info);
+    const stored = await openDisk({ name: 'stored.qcow2', passphrase: PASSPHRASE });
+    expectSameBytes(await stored.read(0, 5000), patternBytes(5000));
+  });
+
+  it('is exported encrypted: with its snapshots, without them, one of them, and as the file it is', async () => {
+    const disk = await created(encryption);
+    await disk.write(0, patternBytes(30_000));
+    await disk.snapshots.writeVmState(0, patternBytes(10_000), {});
+    await disk.snapshots.create({ name: 'one', vmStateBytes: 10_000 });
+    await disk.write(10_000, new Uint8Array(30_000).fill(7));
+    const now = new Uint8Array(4 * MIB);
+    now.set(patternBytes(30_000));
+    now.fill(7, 10_000, 40_000);
+    for (const blob of [await disk.exportImage(), await disk.exportFile()]) {
+      const whole = await opened(blob);
+      expectSameBytes(readWhole(whole), now);
+      const view = openSnapshot(whole, 'one');
+      const state = new Uint8Array(10_000);
+      view.readVmState(0, state);
+      expectSameBytes(state, patternBytes(10_000));
+      expectSameBytes(readWhole(view).subarray(0, 30_000), patternBytes(30_000));
+      whole.close();
+    }
+    const alone = await opened(await disk.exportImage({ snapshots: false }));
+    expect(listSnapshots(alone)).toEqual([]);
+    expectSameBytes(readWhole(alone), now);
+    const one = await opened(await disk.exportImage({ snapshot: 'one' }));
+    expectSameBytes(readWhole(one).subarray(0, 30_000), patternBytes(30_000));
+    // The key belongs to the disk, which goes on after all that.
+    expectSameBytes(await disk.read(0, 10_000), patternBytes(30_000).slice(0, 10_000));
+    await disk.close();
+  });
+});
+
+describe('the passphrases of a disk', () => {
+  it('are changed, added and erased; the disk goes on, and so do exports', async () => {
+    const disk = await created(LUKS);
+    await disk.write(0, patternBytes(4096));
+    expect(await disk.addPassphrase({ passphrase: PASSPHRASE, newPassphrase: OTHER, iterTime: 0 })).toBe(1);
+    expect(await disk.changePassphrase({ passphrase: PASSPHRASE, newPassphrase: 'sesame 3', iterTime: 0 })).toBe(2);
+    await disk.erasePassphrase(OTHER);
+    const wrong = { passphrase: PASSPHRASE, newPassphrase: OTHER, iterTime: 0 };
+    await expect(disk.changePassphrase(wrong)).rejects.toMatchObject({ code: 'WRONG_PASSPHRASE' });
+    await expect(disk.erasePassphrase(OTHER)).rejects.toMatchObject({ code: 'WRONG_PASSPHRASE' });
+    await expect(disk.erasePassphrase('sesame 3')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    const copy = await opened(await disk.exportImage(), 'sesame 3');
+    expectSameBytes(readWhole(copy).subarray(0, 4096), patternBytes(4096));
+    await disk.close();
+    for (const passphrase of [PASSPHRASE, OTHER]) {
+      await expect(openDisk({ passphrase })).rejects.toMatchObject({ code: 'WRONG_PASSPHRASE' });
+    }
+    const again = await openDisk({ passphrase: 'sesame 3' });
+    expectSameBytes(await again.read(0, 4096), patternBytes(4096));
+  });
+
+  it('keep their order with reads and writes', async () => {
+    const disk = await created(LUKS);
+    const order: string[] = [];
+    const note = (what: string) => () => void order.push(what);
+    await Promise.all([
+      disk.write(0, new Uint8Array(512).fill(1)).then(note('write')),
+      disk.changePassphrase({ passphrase: PASSPHRASE, newPassphrase: OTHER, iterTime: 0 }).then(note('change')),
+      disk.read(0, 512).then(note('read')),
+      disk.changePassphrase({ passphrase: OTHER, newPassphrase: PASSPHRASE, iterTime: 0 }).then(note('back')),
+    ]);
+    expect(order).toEqual(['write', 'change', 'read', 'back']);
+    await disk.close();
+    await (await openDisk({ passphrase: PASSPHRASE })).close();
+  });
+
+  it('are not those of a disk that is plain, or has legacy AES', async () => {
+    const request = { passphrase: PASSPHRASE, newPassphrase: OTHER, iterTime: 0 };
+    const plain = await openDisk({ name: 'plain', create: { size: MIB }, passphrase: PASSPHRASE });
+    expect(plain.info.encryption).toBeNull();
+    await expect(plain.changePassphrase(request)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await plain.close();
+    client = newClient();
+    const aes = await created(AES);
+    await expect(aes.changePassphrase(request)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+  });
+});
+
+describe('a disk over a backing file', () => {
+  /** A base that holds a pattern, encrypted with the passphrase or plain. */
+  async function storeBase(encryption: typeof LUKS | null): Promise<void> {
+    const encrypted = encryption === null ? {} : { encryption };
+    const options = { name: 'base.qcow2', create: { size: MIB, ...encrypted }, passphrase: PASSPHRASE };
+    const base = await openDisk(options);
+    await base.write(0, patternBytes(8192));
+    await base.close();
+    client = newClient();
+  }
+
+  const backing = { name: 'base.qcow2', format: 'qcow2' } as const;
+
+  it('that is encrypted opens with its own passphrase, or with the same', async () => {
+    await storeBase(LUKS);
+    const create = { backing, encryption: LUKS };
+    const own = { create, backing: [backing.name], passphrase: OTHER, backingPassphrases: { [backing.name]: PASSPHRASE } };
+    const disk = await openDisk(own);
+    expectSameBytes(await disk.read(0, 8192), patternBytes(8192));
+    await disk.close();
+    client = newClient();
+    await expect(openDisk({ ...own, backingPassphrases: {} })).rejects.toMatchObject({
+      code: 'WRONG_PASSPHRASE',
+      message: expect.stringContaining('in the backing file "base.qcow2"') as string,
+    });
+    const same = await openDisk({ ...own, name: 'same', passphrase: PASSPHRASE, backingPassphrases: {} });
+    await same.close();
+  });
+
+  it('that is encrypted is exported encrypted, although the disk itself is not', async () => {
+    await storeBase(LUKS);
+    const disk = await openDisk({ create: { backing }, backing: [backing.name], passphrase: PASSPHRASE });
+    expect(disk.info.encryption).toBeNull();
+    await disk.snapshots.create({ name: 'one' });
+    for (const snapshots of [true, false]) {
+      const copy = await opened(await disk.exportImage({ snapshots }));
+      expectSameBytes(readWhole(copy).subarray(0, 8192), patternBytes(8192));
+      copy.close();
+    }
+    await disk.close();
+  });
+
+  it('that is plain is exported encrypted, where the disk is', async () => {
+    await storeBase(null);
+    const disk = await openDisk({ create: { backing, encryption: AES }, backing: [backing.name], passphrase: OTHER });
+    const copy = await opened(await disk.exportImage(), OTHER);
+    expectSameBytes(readWhole(copy).subarray(0, 8192), patternBytes(8192));
+    await disk.close();
+  });
+});
