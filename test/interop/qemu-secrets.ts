@@ -63,13 +63,19 @@ export function decryptedByQemu(driver: 'luks' | 'qcow2', path: string, passphra
   return readFileSync(raw);
 }
 
-/** Runs `commands` in one qemu-io on an encrypted qcow2 image, and demands that each of them succeeds. */
-export function qemuIoWith({ key }: { readonly key: string }, path: string, commands: readonly string[]): void {
-  const args = ['--object', secretObject('key', key), '-d', 'unmap', ...encryptedImage('qcow2', path, 'key')];
+/**
+ * Runs `commands` in one qemu-io on an encrypted qcow2 image, and demands that each of them succeeds.
+ * @param image its path, or the arguments that name it; the passphrase is the secret object `key` there.
+ */
+export function qemuIoWith(
+  { key }: { readonly key: string },
+  image: string | readonly string[],
+  commands: readonly string[],
+): void {
+  const subject = typeof image === 'string' ? encryptedImage('qcow2', image, 'key') : image;
   const all = commands.flatMap((command) => ['-c', command]);
-  const { status, stdout, stderr } = spawnSync('qemu-io', [...args.slice(0, 4), ...all, ...args.slice(4)], {
-    encoding: 'utf8',
-  });
+  const args = ['--object', secretObject('key', key), '-d', 'unmap', ...all, ...subject];
+  const { status, stdout, stderr } = spawnSync('qemu-io', args, { encoding: 'utf8' });
   const complaint = /^.*(?:failed|error|invalid|not ).*$/im.exec(stdout + stderr);
   if (status !== 0 || complaint) throw new Error(`qemu-io ended with ${status}: ${complaint?.[0] ?? stderr}`);
 }

@@ -1,0 +1,158 @@
+/**
+ * Crashes while the passphrases of an image are changed and a guest writes to it: any unstable writes lost or torn, the image has
+ * no corruption, every flushed byte, and
+ *
+ * 1. a passphrase that was not to be changed opens it;
+ * 2. of one that takes the place of another, the old or the new one does, and what opens it reads the disk.
+ */
+import { describe, expect, it } from 'vitest';
+import {
+  addPassphrase,
+  changePassphrase,
+  erasePassphrase,
+  isQcow2Error,
+  MemoryStorage,
+  newEncryption,
+  openImage,
+  unlockImage,
+  createImage,
+  type Qcow2Image,
+} from '../../src/index.js';
+import { readWhole } from '../support/disk-actions.js';
+import { PASSPHRASE } from '../support/encrypted-image.js';
+import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
+import { expectLeaksOnly } from './crash-judges.js';
+import { crashStates } from './crash-states.js';
+import { GuestHistory } from './guest-history.js';
+import { RecordingStorage } from './recording-storage.js';
+
+const STATES = Math.ceil(Number(process.env['CRASH_STATES'] ?? 240) / 6);
+const SIZE = 0x2_0000;
+const cheap = { iterTime: 0 } as const;
+
+const OLD = 'the old one';
+const NEW = 'the new one';
+const renewed = { passphrase: OLD, newPassphrase: NEW, ...cheap };
+
+interface Change {
+  readonly title: string;
+  readonly clusterSize: number;
+  readonly change: (image: Qcow2Image) => Promise<unknown>;
+  /** Which of the two open the image at any moment. */
+  readonly either: readonly ('old' | 'new' | 'both' | 'none')[];
+}
+
+const CHANGES: readonly Change[] = [
+  {
+    title: 'one is added',
+    clusterSize: 4096,
+    change: (image) => addPassphrase(image, renewed),
+    either: ['old', 'both'],
+  },
+  {
+    title: 'one is added in slot 6, whose entry lies in two sectors',
+    clusterSize: 512,
+    change: (image) => addPassphrase(image, { ...renewed, slot: 6 }),
+    either: ['old', 'both'],
+  },
+  {
+    title: 'one takes the place of another',
+    clusterSize: 4096,
+    change: (image) => changePassphrase(image, renewed),
+    either: ['old', 'both', 'new'],
+  },
+  {
+    title: 'one is forced into the slot of another',
+    clusterSize: 4096,
+    change: (image) => addPassphrase(image, { ...renewed, slot: 1, force: true }),
+    either: ['old', 'both', 'new'],
+  },
+  {
+    title: 'one is erased',
+    clusterSize: 65536,
+    change: (image) => erasePassphrase(image, { passphrase: OLD }),
+    either: ['old', 'none'],
+  },
+  {
+    title: 'one comes and goes again',
+    clusterSize: 4096,
+    change: async (image) => {
+      await addPassphrase(image, renewed);
+      await erasePassphrase(image, { passphrase: NEW });
+    },
+    either: ['old', 'both'],
+  },
+];
+
+/** An image that opens with PASSPHRASE and OLD. */
+async function startOf(clusterSize: number): Promise<Uint8Array> {
+  const made = await newEncryption({ format: 'luks', cipher: 'aes-128', passphrase: PASSPHRASE, ...cheap });
+  const storage = new MemoryStorage();
+  createImage(storage, { size: SIZE, clusterSize, encryption: made });
+  const image = openImage(storage, { encryption: made.opened });
+  await addPassphrase(image, { passphrase: PASSPHRASE, newPassphrase: OLD, ...cheap });
+  image.close();
+  return storage.toBytes();
+}
+
+/** The change, in the midst of a guest's writes. */
+async function record({ change }: Change, start: Uint8Array) {
+  const storage = new RecordingStorage(start);
+  const encryption = await unlockImage(storage, PASSPHRASE);
+  const image = openImage(storage, { encryption });
+  const history = new GuestHistory(readWhole(image));
+  const write = (offset: number, value: number) => {
+    const begun = storage.events.length;
+    image.write(offset, new Uint8Array(9000).fill(value));
+    history.changed(begun, { offset, length: 9000 }, readWhole(image));
+  };
+  write(100, 1);
+  image.flush();
+  history.flushed(storage.events.length, readWhole(image));
+  write(5000, 2);
+  const changed = change(image);
+  write(50_000, 3);
+  await changed;
+  write(5000, 4);
+  image.close();
+  return { storage, history };
+}
+
+/** The disk in `file` by `passphrase`, or null where that does not open it. */
+async function diskBy(file: Uint8Array, passphrase: string): Promise<Uint8Array | null> {
+  const storage = new MemoryStorage(file.slice());
+  try {
+    const image = openImage(storage, { encryption: await unlockImage(storage, passphrase) });
+    const disk = readWhole(image);
+    image.close();
+    return disk;
+  } catch (error) {
+    if (isQcow2Error(error, 'WRONG_PASSPHRASE')) return null;
+    throw error;
+  }
+}
+
+describe('after a crash an image opens with its passphrases', () => {
+  for (const [salt, scenario] of CHANGES.entries()) {
+    it(scenario.title, () =>
+      withSeed(scenario.title, seedOfThisRun(salt + 400), async (random) => {
+        const start = await startOf(scenario.clusterSize);
+        const { storage, history } = await record(scenario, start);
+        const seen = new Set<string>();
+        for (const state of crashStates(start, storage.events, { count: STATES, near: [] }, random)) {
+          const when = `a crash after event ${state.at} of ${storage.events.length}, keeping ${state.keeping}`;
+          expectLeaksOnly(state.file, when);
+          const kept = await diskBy(state.file, PASSPHRASE);
+          if (kept === null) throw new Error(`${when}: the passphrase that stays does not open it`);
+          history.expectKept(state.at, kept);
+          const [byOld, byNew] = [await diskBy(state.file, OLD), await diskBy(state.file, NEW)];
+          for (const disk of [byOld, byNew]) if (disk !== null) expect(Buffer.compare(disk, kept), when).toBe(0);
+          const opening = byOld ? (byNew ? 'both' : 'old') : byNew ? 'new' : 'none';
+          expect(scenario.either, when).toContain(opening);
+          seen.add(opening);
+        }
+        expect(seen.size, 'the crashes lie before the change, and behind it').toBeGreaterThan(1);
+      }),
+    );
+  }
+});
