@@ -2,6 +2,7 @@
  * Three projects: `unit` (everything in this process), `interop` (against QEMU's tools) and `browser` (Chromium; one file at
  * a time, after the others, because these measure and wait).
  */
+import { availableParallelism } from 'node:os';
 import { defineConfig, type Plugin } from 'vitest/config';
 import { bundleWorkerSource, WORKER_SOURCE_ID } from './scripts/worker-source.mjs';
 
@@ -16,8 +17,12 @@ const workerSource: Plugin = {
 const sources = { plugins: [workerSource] };
 const kernels = './scripts/vitest-kernels.mjs';
 
+/** vitest leaves one core alone, which is half of a machine with two; QEMU's tools have time for both. */
+const maxWorkers = Math.max(2, availableParallelism() - 1);
+
 export default defineConfig({
   test: {
+    maxWorkers,
     projects: [
       {
         ...sources,
