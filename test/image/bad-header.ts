@@ -1,4 +1,5 @@
 /** Headers with one field out of its range each: what is done to a valid image, and what the error must say. */
+import { EXTENSION_ENCRYPTION } from '../../src/format/header-extensions.js';
 import type { ErrorCode } from '../../src/index.js';
 import { CLUSTER_SIZE, FIELD, setExtension, type SmallImage } from './damaged.js';
 
@@ -27,6 +28,43 @@ function incompatibleBit(bit: bigint, title: string, says: readonly RegExp[]): B
   return unsupported(title, ({ view }) => view.setBigUint64(FIELD.incompatible, 1n << bit), says);
 }
 
+/** An encryption extension: where the LUKS header lies, and how long it is. */
+function encryptionExtension(offset: bigint, length: bigint, bytes = 16): Uint8Array {
+  const data = new Uint8Array(16);
+  new DataView(data.buffer).setBigUint64(0, offset);
+  new DataView(data.buffer).setBigUint64(8, length);
+  return data.subarray(0, bytes);
+}
+
+function badEncryption(title: string, data: Uint8Array, says: readonly RegExp[], method = 2): BadHeader {
+  return {
+    title: `an encryption extension ${title}`,
+    damage: (image) => {
+      setExtension(image, EXTENSION_ENCRYPTION, data.length, data);
+      image.view.setUint32(FIELD.cryptMethod, method);
+    },
+    codes: ['BAD_IMAGE', 'LIMIT'],
+    says,
+  };
+}
+
+const AT = BigInt(CLUSTER_SIZE);
+
+const ENCRYPTION: readonly BadHeader[] = [
+  badEncryption('without encryption', encryptionExtension(AT, 592n), [/crypt_method is 0/], 0),
+  badEncryption('with legacy AES', encryptionExtension(AT, 592n), [/crypt_method is 1/], 1),
+  badEncryption('that is cut short', encryptionExtension(AT, 592n, 8), [/has 8 bytes/, /16/]),
+  badEncryption('that is misaligned', encryptionExtension(AT + 512n, 592n), [
+    /encryption header is 0x[0-9a-f]+/,
+    /multiple/,
+  ]),
+  badEncryption('at 0', encryptionExtension(0n, 592n), [/encryption header is 0/]),
+  badEncryption('past 2^53', encryptionExtension(1n << 60n, 592n), [/encryption header/]),
+  badEncryption('past the file', encryptionExtension(1n << 40n, 592n), [/encryption header lies at 0x10000000000/]),
+  badEncryption('shorter than a LUKS header', encryptionExtension(AT, 591n), [/is 591/, /592/]),
+  badEncryption('of 2^40 bytes', encryptionExtension(AT, 1n << 40n), [/is 1099511627776/, /16777216/]),
+];
+
 const BASICS: readonly BadHeader[] = [
   {
     title: 'another magic',
@@ -43,12 +81,9 @@ const BASICS: readonly BadHeader[] = [
   ...[0, 8, 22, 255, 0xffff_ffff].map((bits) =>
     field32(`cluster_bits ${bits}`, FIELD.clusterBits, bits, [new RegExp(`cluster_bits is ${bits}\\b`), /9 .*21/]),
   ),
-  ...[1, 2].map((method) =>
-    unsupported(`crypt_method ${method}`, ({ view }) => view.setUint32(FIELD.cryptMethod, method), [
-      new RegExp(`crypt_method is ${method}`),
-    ]),
-  ),
-  { ...field32('crypt_method 3', FIELD.cryptMethod, 3, [/crypt_method is 3/]), codes: ['BAD_IMAGE', 'UNSUPPORTED'] },
+  field32('crypt_method 2 without the extension', FIELD.cryptMethod, 2, [/crypt_method is 2/, /extension is missing/]),
+  field32('crypt_method 3', FIELD.cryptMethod, 3, [/crypt_method is 3/, /0 .*1 .*2/]),
+  ...ENCRYPTION,
   ...[7, 64, 0xffff_ffff].map((order) =>
     field32(`refcount_order ${order}`, FIELD.refcountOrder, order, [new RegExp(`refcount_order is ${order}`), /6/]),
   ),

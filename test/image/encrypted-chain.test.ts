@@ -7,10 +7,12 @@ import {
   MemoryStorage,
   openChain,
   openImage,
+  settle,
   type ChainOptions,
   type LockedImage,
   type Qcow2Image,
 } from '../../src/index.js';
+import { RemoteStorage } from '../storage/remote.js';
 import { act, randomRange, readWhole, type DiskAction } from '../support/disk-actions.js';
 import { AES, createEncrypted, LUKS, type Encryption } from '../support/encrypted-image.js';
 import { expectSameBytes, ModelDisk } from '../support/model-disk.js';
@@ -153,6 +155,28 @@ describe('a chain of files', () => {
       image.close();
     }
     expect(formats).toEqual([undefined, 'aes', 'aes', 'luks', 'luks']);
+  });
+
+  it('reads an encrypted base that is far away, and writes parts of sectors over it', async () => {
+    const files = new Files();
+    await files.add(LUKS, 4096);
+    const base = await files.open();
+    const bytes = new Uint8Array(SIZE).map((_, index) => index * 3 + (index >> 8));
+    base.write(0, bytes);
+    base.close();
+    const remote = new RemoteStorage(files.all.get('file-0')!.toBytes(), { chunkBytes: 1000 });
+    await files.add(AES, 4096);
+    const image = await files.open({ opener: () => remote });
+    for (const offset of [100, 5000, 70_001]) {
+      const source = new Uint8Array(777).fill(offset);
+      await settle(() => image.write(offset, source));
+      bytes.set(source, offset);
+    }
+    const read = new Uint8Array(SIZE);
+    await settle(() => image.read(0, read));
+    expectSameBytes(read, bytes, 'the disk');
+    expect(remote.faults).toBeGreaterThan(10);
+    image.close();
   });
 
   it('has no places in an encrypted file, and those of a plain one', async () => {

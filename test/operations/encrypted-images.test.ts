@@ -163,6 +163,9 @@ describe.each(FORMATS)('with $format', (encryption) => {
       created.write(0, noise(50_000));
       createSnapshot(created, { name: 'one' });
       created.writeZeroes(8192, 20_000);
+      // Clusters of its own, which keep their places.
+      created.write(160_000, noise(30_000));
+      created.writeZeroes(163_840, 16_384);
       created.writeZeroes(100_000, 50_000, { unmap: true });
       created.write(30_000, noise(100));
       const bytes = readWhole(created);

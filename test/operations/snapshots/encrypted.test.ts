@@ -100,7 +100,7 @@ describe.each(FORMATS)('VM state with $format', (encryption) => {
   /** An image of which the snapshot `one` has the state, and whose disk then has `size` bytes. */
   async function withState(size: number): Promise<{ storage: MemoryStorage; image: Qcow2Image }> {
     const fresh = await freshEncrypted(encryption, create);
-    writeVmState(fresh.image, 0, STATE);
+    writeVmState(fresh.image, 0, STATE, { compress: true });
     createSnapshot(fresh.image, { name: 'one', vmStateBytes: STATE.length });
     if (size !== SIZE) runToEnd(resizeImage(fresh.image, { size, shrink: true }));
     return fresh;
@@ -110,6 +110,9 @@ describe.each(FORMATS)('VM state with $format', (encryption) => {
     const { storage, image } = await withState(SIZE);
     expect(writeVmState(image, 0, STATE, { like: 'one' })).toEqual({ stored: 0, shared: STATE.length, zero: 0 });
     createSnapshot(image, { name: 'two', vmStateBytes: STATE.length });
+    const view = openSnapshot(image, 'one');
+    // Compressed clusters would not be encrypted.
+    for (let at = 0; at < STATE.length; at += CLUSTER) expect(view.vmStateRun(at)?.kind).toBe('data');
     image.close();
     const file = Buffer.from(storage.toBytes());
     for (let at = 0; at < STATE.length; at += 1024)
