@@ -2,6 +2,7 @@
  * Metadata places: where a repair must not write although a table seems to lie there. A damaged L1 table may name the
  * header, or the refcount table, as an L2 table; setting a flag "in" it would destroy what really lies there.
  */
+import { cryptoAreaOf } from '../format/header.js';
 import { MAX_L1_BYTES } from '../format/limits.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import type { RecordedRefcounts } from './recorded-refcounts.js';
@@ -20,6 +21,7 @@ export class MetadataPlaces {
 
   constructor(image: ImageUnderCheck, recorded: RecordedRefcounts, snapshots: SnapshotList) {
     const { l1Offset, l1Entries, refcountTableOffset, snapshotsOffset } = image.header;
+    const encryption = cryptoAreaOf(image.header);
     const place = (name: string, start: number, length: number): Place => ({ name, start, end: start + length });
     this.#clusterSize = image.clusterSize;
     this.#places = [
@@ -27,6 +29,7 @@ export class MetadataPlaces {
       place('the L1 table', l1Offset, l1Entries * 8),
       place('the refcount table', refcountTableOffset, recorded.entries * 8),
       place('the snapshot table', snapshotsOffset, snapshots.byteLength),
+      ...(encryption === null ? [] : [place('the encryption header', encryption.offset, encryption.length)]),
       ...snapshots.entries
         // A longer one can't be; it would cover the file.
         .filter((snapshot) => snapshot.l1Entries <= MAX_L1_BYTES / 8)

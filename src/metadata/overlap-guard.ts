@@ -5,13 +5,15 @@
  * - Guest data must lie on no structure; the write of a table on no *other* one: it says what it is and that one is left out.
  * - Ranges are widened to whole clusters: a cluster has one use.
  * - A hit is a fatal corruption (`corruption.ts`): nothing is written, here or later.
+ * - The LUKS header with its key slots goes with the header: QEMU does not guard it, and without it all data are lost.
  * - With an external data file guest data lies in that file, where there is no metadata; the caller does not ask then.
  *
  * The way of every write goes through here. The active L2 tables and refcount blocks are looked up by cluster in the sets
  * that the two offset tables keep; the others are a handful of ranges.
  */
 import type { HostOffset } from '../disk.js';
-import type { Header } from '../format/header.js';
+import type { CryptoArea } from '../format/crypto-extension.js';
+import { cryptoAreaOf, type Header } from '../format/header.js';
 import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
 import { AUTOCLEAR_BITMAPS } from '../format/features.js';
 import { getUint64, viewOf } from '../util/big-endian.js';
@@ -58,10 +60,13 @@ export class OverlapGuard {
   readonly #guarded: number;
   /** Where the bitmap directory lies by this header. */
   #bitmaps: { readonly header: Header; readonly directory: HostRange | null } | null = null;
+  /** Where the LUKS header lies. It never moves while an image is open. */
+  readonly #encryption: CryptoArea | null;
 
   /** Throws `BAD_ARGUMENT` for a choice of checks that does not exist, `BAD_IMAGE` for snapshots that can't be read. */
   constructor(options: OverlapGuardOptions) {
     this.#options = options;
+    this.#encryption = cryptoAreaOf(options.header.value);
     const guarded = guardedStructures(options.check);
     this.#guarded = [...guarded].reduce((bits, structure) => bits | BIT[structure], 0);
     const looksAtSnapshots = SNAPSHOT_STRUCTURES.some((structure) => guarded.has(structure));
@@ -70,16 +75,24 @@ export class OverlapGuard {
   }
 
   /** Throws `CORRUPT` when `length` bytes at `host`, about to be written as `what`, touch metadata other than `own`. */
-  check(host: HostOffset, length: number, what: string, own?: GuardedStructure): void {
-    const guarded = own === undefined ? this.#guarded : this.#guarded & ~BIT[own];
+  check(host: HostOffset, length: number, what: string, own?: GuardedStructure | 'encryption'): void {
+    const guarded = own === undefined || own === 'encryption' ? this.#guarded : this.#guarded & ~BIT[own];
     if (guarded === 0) return;
     const { clusterSize, corruption } = this.#options;
     const start = alignDown(host, clusterSize);
     const end = alignUp(host + length, clusterSize);
-    const owner = this.#inRanges(start, end, guarded) ?? this.#inTables(start, end, guarded);
+    const owner = this.#ownerOf(start, end, guarded, own !== 'encryption');
     if (owner === null) return;
-    const message = `${what} at ${hex(host)} (${length} bytes) would overwrite ${NAMES[owner]}`;
+    const message = `${what} at ${hex(host)} (${length} bytes) would overwrite ${owner}`;
     throw corruption.found({ message, offset: host, size: length });
+  }
+
+  /** Of the first structure that clusters `start .. end` touch, in words. */
+  #ownerOf(start: HostOffset, end: HostOffset, guarded: number, alsoKeySlots: boolean): string | null {
+    const structure = this.#inRanges(start, end, guarded) ?? this.#inTables(start, end, guarded);
+    if (structure !== null) return NAMES[structure];
+    const area = (guarded & BIT.mainHeader) !== 0 && alsoKeySlots ? this.#encryption : null;
+    return area !== null && start < area.offset + area.length && area.offset < end ? 'the encryption header' : null;
   }
 
   #inRanges(start: HostOffset, end: HostOffset, guarded: number): GuardedStructure | null {

@@ -106,7 +106,7 @@ function change(image: Qcow2Image, planned: LuksVolume, plan: AreaPlan): void {
   if (!equalAt(encodeLuksHeader(current.header), 0, encodeLuksHeader(planned.header))) {
     throw new Qcow2Error('BAD_ARGUMENT', 'the key slots have been changed meanwhile; nothing was done, try again');
   }
-  writable.guard.check(start, length, 'the encryption header');
+  writable.guard.check(start, length, 'the encryption header', 'encryption');
   header.beforeChange();
   carryOut(plan, {
     write: (offset, bytes) => storage.write(start + offset, bytes),
