@@ -31,7 +31,7 @@ export { RawDisk } from './image/raw-disk.js';
 export { copyDisk } from './operations/copy-disk.js';
 export type { Progress } from './util/progress.js';
 export { blockStatus, type BlockStatus, type GuestRange } from './operations/block-status.js';
-export { imageInfo, type ImageInfo, type SnapshotInfo } from './operations/image-info.js';
+export { imageInfo, type ImageInfo } from './operations/image-info.js';
 export { measureDisk, measureNew, type Measurement, type MeasureOptions } from './operations/measure.js';
 export {
   checkImage,
@@ -47,5 +47,21 @@ export { amendImage, type AmendOptions } from './operations/amend.js';
 export { changeBackingFile, type NewBackingFile } from './operations/change-backing.js';
 export { makeEmpty } from './operations/make-empty.js';
 export { resizeImage, type ResizeOptions } from './operations/resize.js';
+export type {
+  NewSnapshot,
+  SnapshotInfo,
+  SnapshotKey,
+  SnapshotUsage,
+  VmStateOptions,
+  VmStateWritten,
+} from './operations/snapshots/snapshot-info.js';
+export { findSnapshot, listSnapshots, snapshotUsage } from './operations/snapshots/list-snapshots.js';
+export { createSnapshot } from './operations/snapshots/create-snapshot.js';
+export { copyWithSnapshots, layoutForCopy } from './operations/snapshots/copy-with-snapshots.js';
+export { deleteSnapshot } from './operations/snapshots/delete-snapshot.js';
+export { gotoSnapshot, type GotoOptions } from './operations/snapshots/goto-snapshot.js';
+export { openSnapshot, type SnapshotView } from './operations/snapshots/open-snapshot.js';
+export { discardVmState, readVmState, vmStateOffset, writeVmState } from './operations/snapshots/vm-state.js';
+export { localSnapshots } from './worker/local-snapshots.js';
 export { runJob, type RunOptions } from './operations/run-job.js';
 export { runToEnd, type Steps } from './util/steps.js';

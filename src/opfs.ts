@@ -14,10 +14,11 @@ import { runtimeOptions, type RuntimeOptions } from './image/runtime-options.js'
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
-import { OpfsDisk, type JobOptions } from './worker/opfs-disk.js';
+import type { JobOptions } from './worker/job-options.js';
+import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
-import type { DiskInfo, DiskStats, RemoteDisk } from './worker/remote-disk.js';
+import type { DiskInfo, DiskStats, RemoteDisk, RemoteSnapshots } from './worker/remote-disk.js';
 import { startWorker, type WorkerOptions } from './worker/start-worker.js';
 import { storeStream } from './worker/store-stream.js';
 
@@ -26,14 +27,25 @@ export { OpfsDisk };
 export type {
   DiskInfo,
   DiskStats,
+  ExportOptions,
   JobOptions,
   LocalDisk,
   NewDisk,
   RemoteDisk,
+  RemoteSnapshots,
   RuntimeOptions,
   StoredFile,
   WorkerOptions,
 };
+
+export type {
+  NewSnapshot,
+  SnapshotInfo,
+  SnapshotKey,
+  SnapshotUsage,
+  VmStateOptions,
+  VmStateWritten,
+} from './operations/snapshots/snapshot-info.js';
 
 export const DEFAULT_DIRECTORY = 'qcow2-wasm';
 

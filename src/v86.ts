@@ -4,7 +4,10 @@
  */
 export { isQcow2Error, Qcow2Error, type ErrorCode } from './errors.js';
 export { attach, type Attachment, type AttachOptions } from './v86/attach.js';
+export type { CheckpointOptions, Checkpoints } from './v86/checkpoints.js';
 export { type DurabilityOptions, type PageEvents } from './v86/durability.js';
+export type { MachineSnapshot, Picture, SaveSnapshotOptions } from './v86/machine-snapshots.js';
+export { MAXIMUM_PICTURE_BYTES } from './v86/state-record.js';
 export {
   localDisk,
   MAXIMUM_DISK_BYTES,
@@ -12,6 +15,7 @@ export {
   V86Disk,
   type DiskActivity,
   type DiskFault,
+  type LocalDiskOptions,
   type V86DiskOptions,
 } from './v86/v86-disk.js';
 export type { V86DiskContract, V86Emulator } from './v86/v86-types.js';

@@ -8,6 +8,8 @@ const PAGE = readFileSync(join(ROOT, 'docs/QEMU-PARITY.md'), 'utf8');
 
 /** The functions of block/qcow2.c in QEMU 2.10, in its order. */
 const FUNCTIONS = [
+  ...['qcow2_save_vmstate', 'qcow2_load_vmstate', 'qcow2_snapshot_create', 'qcow2_snapshot_goto'],
+  ...['qcow2_snapshot_delete', 'qcow2_snapshot_list', 'qcow2_snapshot_load_tmp'],
   ...['qcow2_probe', 'qcow2_read_extensions', 'cleanup_unknown_header_ext', 'report_unsupported_feature'],
   ...['qcow2_mark_dirty', 'qcow2_mark_clean', 'qcow2_mark_corrupt', 'qcow2_mark_consistent', 'qcow2_check'],
   ...['validate_table_offset', 'cache_clean_timer_cb', 'cache_clean_timer_init', 'cache_clean_timer_del'],
@@ -39,8 +41,7 @@ const CREATION_OPTIONS = [
 
 /** Named in the section on features of their own, without a row. */
 const FEATURES_OF_THEIR_OWN = [
-  ...['qcow2_save_vmstate', 'qcow2_load_vmstate', 'qcow2_snapshot_create', 'qcow2_snapshot_goto'],
-  ...['qcow2_snapshot_delete', 'qcow2_snapshot_list', 'qcow2_snapshot_load_tmp', 'qcow2_crypto_hdr_read_func'],
+  'qcow2_crypto_hdr_read_func',
   ...['qcow2_crypto_hdr_init_func', 'qcow2_crypto_hdr_write_func', 'qcow2_crypt_method_from_format'],
   ...['qcow2_set_up_encryption', 'qcow2_reopen_bitmaps_rw', 'qcow2_can_store_new_dirty_bitmap'],
   ...['qcow2_remove_persistent_dirty_bitmap', 'BLOCK_OPT_ENCRYPT', 'BLOCK_OPT_ENCRYPT_FORMAT'],

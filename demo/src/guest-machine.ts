@@ -68,6 +68,10 @@ export class GuestMachine {
     return this.emulator.run();
   }
 
+  get isRunning(): boolean {
+    return this.emulator.is_running();
+  }
+
   send(text: string): void {
     this.emulator.serial0_send(text);
   }
@@ -106,7 +110,10 @@ function listenForHalt(emulator: V86, listener: () => void): void {
 
 function observed(remote: OpfsDisk, onTransfer: MachineEvents['onTransfer']): RemoteDisk {
   return {
-    info: remote.info,
+    get info() {
+      return remote.info;
+    },
+    snapshots: remote.snapshots,
     read: (offset, length) => {
       onTransfer('read', offset, length);
       return remote.read(offset, length);

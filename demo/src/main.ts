@@ -2,17 +2,21 @@
 import { connectControls } from './controls.js';
 import { DiskMap } from './disk-map.js';
 import type { DemoStats } from './drive-label.js';
+import { GuestConsole } from './guest-console.js';
 import { showNotice } from './notice.js';
 import { element, setState } from './page.js';
+import { ResumeOffer } from './resume-offer.js';
 import { SerialTerminal } from './serial-terminal.js';
 import { Session } from './session.js';
+import { plainSnapshot, snapshotActions, type DemoSnapshot } from './snapshot-controls.js';
+import { SnapshotPanel } from './snapshot-panel.js';
 import { VgaScreen } from './vga-screen.js';
 
 /** What scripts may do. All that fails rejects with a `Qcow2Error`. */
 export interface DemoAutomation {
   /** Types `text` on the guest's serial port. */
   send(text: string): void;
-  /** Everything the guest printed on its serial port since this boot. */
+  /** Everything the guest printed on its serial port since this boot; after a restore, what came back and all since. */
   output(): string;
   flush(): Promise<void>;
   /** The disk, whole and standalone. The guest stands still until it is done. */
@@ -22,6 +26,13 @@ export interface DemoAutomation {
   /** A fresh disk over the base; does not ask. */
   reset(): Promise<void>;
   stats(): Promise<DemoStats>;
+  /** Machine and disk as they are now, in place of a snapshot of that name. The guest stands still until it is done. */
+  saveSnapshot(name: string): Promise<DemoSnapshot>;
+  /** By id or name; from a boot on. The guest goes on from there; one that is refused changes nothing. */
+  loadSnapshot(idOrName: string): Promise<DemoSnapshot>;
+  /** Oldest first. */
+  snapshots(): Promise<DemoSnapshot[]>;
+  deleteSnapshot(idOrName: string): Promise<void>;
 }
 
 declare global {
@@ -36,23 +47,34 @@ function hasOpfs(): boolean {
 
 const terminal: SerialTerminal = new SerialTerminal(element('serial', HTMLElement), (text) => session.send(text));
 const container = element('screen', HTMLElement);
-const session = new Session(
+const screen: VgaScreen = new VgaScreen(container, container.parentElement!, () => guest.use('screen'));
+const guest = new GuestConsole(terminal, screen, () => session.noteReady());
+const actions = snapshotActions(() => session);
+const offer = new ResumeOffer((snapshot) => void actions.resume(snapshot));
+// Who types has chosen the guest that boots.
+terminal.onKey(() => offer.withdraw());
+const session: Session = new Session(
   {
-    terminal,
-    screen: new VgaScreen(container, container.parentElement!),
+    console: guest,
     map: new DiskMap(element('map', HTMLCanvasElement)),
+    snapshots: new SnapshotPanel(actions),
+    offer,
   },
   { flushTimers: new URLSearchParams(location.search).get('flush') !== 'guest' },
 );
 
 window.demo = {
   send: (text) => session.send(text),
-  output: () => session.output,
+  output: () => guest.output,
   flush: () => session.flush(),
   exportDisk: () => session.exportDisk(),
   openImage: (image) => session.openImage(image),
   reset: () => session.reset(),
   stats: () => session.stats(),
+  saveSnapshot: async (name) => plainSnapshot(await session.saveSnapshot(name)),
+  loadSnapshot: async (idOrName) => plainSnapshot(await session.loadSnapshot(idOrName)),
+  snapshots: async () => (await session.listSnapshots()).map(plainSnapshot),
+  deleteSnapshot: (idOrName) => session.deleteSnapshot(idOrName),
 };
 
 if (hasOpfs()) {

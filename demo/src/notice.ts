@@ -86,6 +86,36 @@ export function showRefusedImage(error: unknown): void {
   showNotice({ title: 'That image cannot be used', what: messageOf(error), advice });
 }
 
+const SNAPSHOT_TITLES = {
+  save: 'The snapshot could not be taken',
+  load: 'The snapshot could not be restored',
+  delete: 'The snapshot could not be deleted',
+  list: 'The snapshots of this disk could not be read',
+  checkpoint: 'A checkpoint could not be taken, so there will be no more',
+} as const;
+
+/** Something with a snapshot did not work. The guest runs on. */
+export function showSnapshotFailure(task: keyof typeof SNAPSHOT_TITLES, error: unknown): void {
+  // The end of the worker has a panel of its own.
+  if (isQcow2Error(error, 'WORKER_DIED') || isQcow2Error(error, 'CLOSED')) return;
+  showNotice({ title: SNAPSHOT_TITLES[task], what: messageOf(error), advice: snapshotAdvice(error) });
+}
+
+function snapshotAdvice(error: unknown): string {
+  const code = isQcow2Error(error) ? error.code : null;
+  if (code === 'NO_SPACE') {
+    return 'The guest runs on. Delete a snapshot, or free some space for this site in the browser settings, then try again.';
+  }
+  if (code === 'LIMIT' || code === 'UNSUPPORTED') {
+    return 'The guest runs on, and the disk is unchanged. Not every image can hold snapshots: download the disk and open that one instead.';
+  }
+  if (code === 'BAD_ARGUMENT' || code === 'NOT_FOUND') return 'The guest runs on, and nothing has changed.';
+  if (code === 'V86_SEAM') {
+    return 'The snapshot itself is whole. If the guest stands still now, restore another one, or reload the page to boot.';
+  }
+  return 'The guest runs on, and the snapshots there were are whole. Try again; if it stays, download the disk and reload.';
+}
+
 export function messageOf(error: unknown): string {
   if (isQcow2Error(error)) return `${error.code}: ${error.message}`;
   return error instanceof Error ? error.message : String(error);

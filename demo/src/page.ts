@@ -1,12 +1,14 @@
 /** The page's elements by their ids, and the one word for how it goes. */
 
-/** `ready`: the guest printed GUEST-READY on its serial port. */
-export type DemoState = 'loading' | 'booting' | 'ready' | 'stopped' | 'error';
+/** `ready`: the guest printed GUEST-READY on its serial port. `saving`, `restoring`: a snapshot of it; it stands still. */
+export type DemoState = 'loading' | 'booting' | 'ready' | 'saving' | 'restoring' | 'stopped' | 'error';
 
 const STATE_WORDS: Record<DemoState, string> = {
   loading: 'Loading',
   booting: 'Booting',
   ready: 'Running',
+  saving: 'Saving',
+  restoring: 'Restoring',
   stopped: 'Stopped',
   error: 'Failed',
 };

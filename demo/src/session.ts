@@ -1,22 +1,27 @@
 /**
- * The demo's life: a disk, a machine on it, and what replaces one by another. One change at a time; an export is one, too.
+ * The demo's life: a disk, a machine on it, and what replaces one by another. One change at a time; an export is one, too,
+ * and so is whatever is done with a snapshot. Checkpoints are taken only while nothing else happens.
  *
  *   start -> loading -> booting -> ready        openImage, reset: stopped -> loading -> ...
  *                 \-> error                      the guest powers off: stopped
+ *
+ *   booting or ready -> saving -> as before     booting, ready or stopped -> restoring -> as the snapshot was
  */
 import { Qcow2Error, type OpfsDisk } from 'qcow2-wasm/opfs';
-import type { DiskFault } from 'qcow2-wasm/v86';
+import type { DiskFault, MachineSnapshot } from 'qcow2-wasm/v86';
 import { BootProgress } from './boot-progress.js';
+import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
 import type { DiskMap } from './disk-map.js';
 import { showCounters, showDiskFacts, type DemoStats } from './drive-label.js';
+import type { GuestConsole } from './guest-console.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
-import { hideNotice, showFatal, showNotice } from './notice.js';
-import { currentState, formatBytes, progressText, setState, showProgress } from './page.js';
-import type { SerialTerminal } from './serial-terminal.js';
+import { GuestSnapshots } from './guest-snapshots.js';
+import { hideNotice, showFatal, showNotice, showSnapshotFailure } from './notice.js';
+import { currentState, formatBytes, progressText, setState, showProgress, type DemoState } from './page.js';
+import type { ResumeOffer } from './resume-offer.js';
+import type { SnapshotPanel } from './snapshot-panel.js';
 import { commitStagedImage, deleteStoredDisk, openStoredDisk, stageImage } from './stored-disk.js';
-import type { VgaScreen } from './vga-screen.js';
 
-const READY_MARK = 'GUEST-READY';
 const REFRESH_MILLISECONDS = 250;
 
 export interface SessionOptions {
@@ -25,9 +30,17 @@ export interface SessionOptions {
 }
 
 export interface SessionView {
-  readonly terminal: SerialTerminal;
-  readonly screen: VgaScreen;
+  readonly console: GuestConsole;
   readonly map: DiskMap;
+  readonly snapshots: SnapshotPanel;
+  readonly offer: ResumeOffer;
+}
+
+interface BootOptions {
+  /** What is done to the stored disk while nobody has it open. */
+  readonly prepare?: () => Promise<void>;
+  /** Whether to offer the newest snapshot meanwhile. */
+  readonly offersResume?: boolean;
 }
 
 export class Session {
@@ -35,9 +48,8 @@ export class Session {
   readonly #flushTimers: boolean;
   #disk: OpfsDisk | null = null;
   #machine: GuestMachine | null = null;
+  #snapshots: GuestSnapshots | null = null;
   #progress: BootProgress | null = null;
-  #output = '';
-  #decoder = new TextDecoder();
   #change: Promise<void> = Promise.resolve();
 
   constructor(view: SessionView, { flushTimers = true }: SessionOptions = {}) {
@@ -48,16 +60,19 @@ export class Session {
 
   /** Opens the stored disk and boots from it. What goes wrong is shown, not thrown. */
   start(): Promise<void> {
-    return this.#exclusive(() => this.#boot()).catch(() => undefined);
-  }
-
-  /** Everything the guest printed on its serial port since this boot. */
-  get output(): string {
-    return this.#output;
+    return this.#exclusive(() => this.#boot({ offersResume: true })).catch(() => undefined);
   }
 
   send(text: string): void {
+    this.#view.console.use('serial');
     this.#machine?.send(text);
+  }
+
+  /** The guest has printed its mark. */
+  noteReady(): void {
+    if (currentState() === 'booting') setState('ready');
+    this.#progress?.finish(this.#machine?.disk.activity.readBytes ?? 0);
+    this.#progress = null;
   }
 
   /** What the guest has written so far is stable when it resolves. */
@@ -70,7 +85,7 @@ export class Session {
     return this.#exclusive(async () => {
       const [machine, disk] = [this.#running(), this.#disk!];
       return machine.whileStopped(() =>
-        disk.exportImage(({ done, total }) => onProgress?.(total > 0 ? done / total : 1)),
+        disk.exportImage({ onProgress: ({ done, total }) => onProgress?.(total > 0 ? done / total : 1) }),
       );
     });
   }
@@ -83,7 +98,7 @@ export class Session {
         showProgress(`Taking the image in: ${Math.round(100 * fraction)} %`, fraction),
       ).finally(() => showProgress(line, 1));
       await this.#shutDown();
-      await this.#boot(commitStagedImage);
+      await this.#boot({ prepare: commitStagedImage, offersResume: true });
     });
   }
 
@@ -91,7 +106,7 @@ export class Session {
   reset(): Promise<void> {
     return this.#exclusive(async () => {
       await this.#shutDown();
-      await this.#boot(deleteStoredDisk);
+      await this.#boot({ prepare: deleteStoredDisk });
     });
   }
 
@@ -101,6 +116,58 @@ export class Session {
       await this.#shutDown();
       await this.#boot();
     });
+  }
+
+  /** The snapshots of the disk, oldest first. */
+  async listSnapshots(): Promise<MachineSnapshot[]> {
+    return this.#guestSnapshots().list();
+  }
+
+  /** Takes a snapshot of the machine as it is, in place of one of that name. The guest stands still meanwhile. */
+  saveSnapshot(name: string): Promise<MachineSnapshot> {
+    return this.#exclusive(() =>
+      this.#whileState('saving', async () => {
+        const show = (fraction: number | null): void =>
+          this.#view.snapshots.showBusy({ what: `Saving “${name}”`, fraction });
+        show(null);
+        return this.#guestSnapshots().save(name, show);
+      }),
+    );
+  }
+
+  /** The machine and its disk become what they were. If that is refused, nothing has changed and the guest runs on. */
+  loadSnapshot(idOrName: string, verb = 'Restored'): Promise<MachineSnapshot> {
+    return this.#exclusive(() =>
+      this.#whileState('restoring', async () => {
+        const startedAt = performance.now();
+        this.#view.offer.withdraw();
+        this.#view.snapshots.showBusy({ what: 'Restoring', fraction: null });
+        const snapshot = await this.#guestSnapshots().load(idOrName);
+        this.#progress = null;
+        hideNotice();
+        showProgress(`${verb} in ${((performance.now() - startedAt) / 1000).toFixed(1)} s`, 1);
+        return snapshot;
+      }),
+    );
+  }
+
+  deleteSnapshot(idOrName: string): Promise<void> {
+    return this.#exclusive(async () => {
+      this.#view.snapshots.showBusy({ what: 'Deleting', fraction: null });
+      try {
+        await this.#guestSnapshots().delete(idOrName);
+      } finally {
+        await this.#showSnapshots();
+        this.#view.snapshots.showBusy(null);
+      }
+    });
+  }
+
+  /** From now on, on later visits too. */
+  checkpointEvery(seconds: CheckpointSeconds): Promise<void> {
+    storeCheckpointChoice(seconds);
+    // What ends a change starts the checkpoints, as they are chosen by then.
+    return this.#exclusive(() => Promise.resolve());
   }
 
   async stats(): Promise<DemoStats> {
@@ -115,15 +182,59 @@ export class Session {
     return this.#machine;
   }
 
+  #guestSnapshots(): GuestSnapshots {
+    if (!this.#snapshots) throw new Qcow2Error('CLOSED', 'no guest is running');
+    return this.#snapshots;
+  }
+
   #exclusive<T>(change: () => Promise<T>): Promise<T> {
-    const done = this.#change.then(change);
-    const settled = (): void => undefined;
+    const done = this.#change.then(async () => {
+      await this.#snapshots?.stopCheckpoints();
+      return change();
+    });
+    const settled = (): void => this.#snapshots?.startCheckpoints();
     this.#change = done.then(settled, settled);
     return done;
   }
 
-  /** @param prepare what is done to the stored disk while nobody has it open. */
-  async #boot(prepare?: () => Promise<void>): Promise<void> {
+  /** Shows `state` while `job` does something to the machine as a whole, then the state that the guest is in. */
+  async #whileState<T>(state: DemoState, job: () => Promise<T>): Promise<T> {
+    const before = currentState();
+    this.#running();
+    setState(state);
+    let isAnotherGuest = false;
+    try {
+      const result = await job();
+      isAnotherGuest = state === 'restoring';
+      return result;
+    } finally {
+      // A disk or a machine that has ended meanwhile has a state of its own.
+      if (currentState() === state) {
+        const stands = !isAnotherGuest && (before === 'stopped' || !this.#machine?.isRunning);
+        setState(stands ? 'stopped' : this.#view.console.ready ? 'ready' : 'booting');
+      }
+      await this.#showSnapshots();
+      this.#view.snapshots.showBusy(null);
+    }
+  }
+
+  /** Lists the snapshots in their panel. A list that can't be had is no reason to stop a guest that runs. */
+  async #showSnapshots(): Promise<readonly MachineSnapshot[]> {
+    const snapshots = await (this.#snapshots?.list() ?? null)?.catch((error: unknown) => {
+      showSnapshotFailure('list', error);
+      return [];
+    });
+    this.#view.snapshots.show(snapshots ?? null);
+    return snapshots ?? [];
+  }
+
+  #giveUpCheckpoints(error: unknown): void {
+    storeCheckpointChoice(null);
+    this.#view.snapshots.showCheckpointChoice(null);
+    showSnapshotFailure('checkpoint', error);
+  }
+
+  async #boot({ prepare, offersResume = false }: BootOptions = {}): Promise<void> {
     try {
       setState('loading');
       showProgress('Opening the disk', null);
@@ -135,6 +246,8 @@ export class Session {
       });
       void this.#watch(this.#disk);
       await this.#powerOn(this.#disk);
+      const snapshots = await this.#showSnapshots();
+      if (offersResume) this.#view.offer.make(snapshots);
     } catch (error) {
       await this.#fail(error);
       throw error;
@@ -142,45 +255,41 @@ export class Session {
   }
 
   async #powerOn(disk: OpfsDisk): Promise<void> {
-    const { terminal, screen, map } = this.#view;
-    terminal.clear();
-    screen.clear();
+    const { console: guest, map } = this.#view;
+    guest.clear();
     map.start(disk.info.size);
-    this.#output = '';
-    this.#decoder = new TextDecoder();
     showProgress('Building the machine', 0);
     const events: MachineEvents = {
-      onSerialByte: (byte) => this.#receive(byte),
+      onSerialByte: (byte) => guest.receive(byte),
       onTransfer: (kind, offset, length) => map.note(kind, offset, length),
       onFault: (fault) => this.#showFault(fault),
       onHalt: () => this.#halted(),
     };
-    const machine = await GuestMachine.create(disk, screen.container, events, { flushTimers: this.#flushTimers });
+    const { container } = guest.screen;
+    const machine = await GuestMachine.create(disk, container, events, { flushTimers: this.#flushTimers });
     this.#machine = machine;
-    screen.use(machine.emulator);
+    this.#snapshots = new GuestSnapshots(machine, guest, {
+      onCheckpoint: () => void this.#showSnapshots(),
+      onCheckpointFailed: (error) => this.#giveUpCheckpoints(error),
+    });
+    guest.screen.use(machine.emulator);
     showDiskFacts(disk, machine.attachment.seam);
     this.#progress = new BootProgress();
     setState('booting');
     await machine.run();
   }
 
-  #receive(byte: number): void {
-    this.#view.terminal.writeByte(byte);
-    this.#output += this.#decoder.decode(Uint8Array.of(byte), { stream: true });
-    // Looked for where a line ends: not again for every byte.
-    if (byte !== 0x0a || currentState() !== 'booting' || !this.#output.includes(READY_MARK)) return;
-    setState('ready');
-    this.#progress?.finish(this.#machine?.disk.activity.readBytes ?? 0);
-    this.#progress = null;
-  }
-
   /** Ends machine and disk. A failing flush does not keep the disk open: what it could not save is shown by `#showFault`. */
   async #shutDown(): Promise<void> {
     setState('stopped');
-    const [machine, disk] = [this.#machine, this.#disk];
+    const [machine, disk, snapshots] = [this.#machine, this.#disk, this.#snapshots];
     this.#machine = null;
     this.#disk = null;
-    this.#view.screen.use(null);
+    this.#snapshots = null;
+    this.#view.offer.withdraw();
+    this.#view.snapshots.show(null);
+    this.#view.console.screen.use(null);
+    await snapshots?.stopCheckpoints().catch((error: unknown) => console.error('a checkpoint failed', error));
     await machine?.powerOff().catch((error: unknown) => console.error('the machine did not stop cleanly', error));
     await disk?.close().catch((error: unknown) => console.error('the disk did not close cleanly', error));
   }

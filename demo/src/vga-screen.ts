@@ -1,14 +1,18 @@
 /** The VGA screen: scaled to the width there is, and the keyboard's owner while it has the focus. */
 import type { V86 } from 'v86';
+import { pictureOfScreen } from './thumbnail.js';
 
 export class VgaScreen {
   #emulator: V86 | null = null;
 
+  /** @param onUse called when the visitor comes to type here. */
   constructor(
     readonly container: HTMLElement,
     private readonly frame: HTMLElement,
+    onUse: () => void,
   ) {
     container.addEventListener('focus', () => this.#emulator?.keyboard_set_enabled(true));
+    container.addEventListener('focus', onUse);
     container.addEventListener('blur', () => this.#emulator?.keyboard_set_enabled(false));
     container.addEventListener('click', () => container.focus());
     // In the capture phase, before the emulator takes the key.
@@ -32,12 +36,23 @@ export class VgaScreen {
     if (document.activeElement === this.container) emulator?.keyboard_set_enabled(true);
   }
 
+  /** Whether the guest draws, instead of writing text. */
+  get isGraphical(): boolean {
+    return this.container.querySelector('canvas')?.style.display === 'block';
+  }
+
+  /** A small picture of what is on it, or null without a machine. */
+  async picture(): Promise<Uint8Array | null> {
+    return this.#emulator && pictureOfScreen(this.#emulator);
+  }
+
   /** Empties the screen for the next machine: v86 leaves the last picture behind. */
   clear(): void {
     const text = document.createElement('div');
     text.className = 'text';
     const canvas = document.createElement('canvas');
-    canvas.hidden = true;
+    // v86 shows one of the two, whichever the guest's mode asks for.
+    canvas.style.display = 'none';
     this.container.replaceChildren(text, canvas);
   }
 

@@ -37,6 +37,8 @@ export const HEADER_AT = {
   l1Offset: 40,
   refcountTableOffset: 48,
   refcountTableClusters: 56,
+  snapshotCount: 60,
+  snapshotsOffset: 64,
   incompatible: 72,
   autoclear: 88,
 } as const;

@@ -100,10 +100,25 @@ export class Lifecycle {
     this.#load({ writable: !readOnly, options });
   }
 
-  /** Reads all metadata again, after an operation has rewritten it in the file. Everything has been flushed. */
+  /**
+   * Reads all metadata again, after an operation has rewritten it in the file. Everything has been flushed. Where it can't be
+   * read, the old tables, which the file does not know any more, must not be written: the image takes no change any more.
+   */
   reload(): void {
     this.checkUsable();
-    this.#use(this.#parts.loader.renew(this.#tables, readHeader(this.#parts.storage), this.#options));
+    const { storage, loader } = this.#parts;
+    try {
+      this.#use(loader.renew(this.#tables, readHeader(storage), this.#options));
+    } catch (cause) {
+      const message = 'the tables were rewritten, and could not be read again; close the image and open it again';
+      storage.seal(new Qcow2Error('IO', message, { cause }));
+      throw cause;
+    }
+  }
+
+  /** Tables to read another state of the image with, which `header` describes: that of a snapshot. */
+  tablesOf(header: Header): ImageTables {
+    return this.#parts.loader.load(header, { writable: false, options: this.#options });
   }
 
   /** After the disk was resized: caches whose size follows from that of the disk are made anew. */

@@ -4,7 +4,6 @@
  * Every call runs to its end. A call that throws `NotResident` has changed nothing: what copy-on-write needs of the
  * backing disk is read before the first change.
  */
-import { codecFor, type ClusterCodec } from '../codec/cluster-codec.js';
 import type { Disk, Extent, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import { isDataFileRaw, type Header } from '../format/header.js';
@@ -14,14 +13,14 @@ import type { GuardedStorage } from '../storage/guarded.js';
 import type { Storage } from '../storage/storage.js';
 import { runToEnd } from '../util/steps.js';
 import { checkResize } from './check-resize.js';
-import { CompressedClusters } from './compressed-clusters.js';
 import { checkRange } from './disk-range.js';
 import { growDisk } from './grow-disk.js';
 import type { Lifecycle, ReopenOptions } from './lifecycle.js';
-import { planRead, type Mapping } from './read-plan.js';
-import { executeRead, type ReadSources } from './read.js';
+import { planRead } from './read-plan.js';
+import { readBehind, readViewOf, type ReadView } from './read-view.js';
+import { executeRead } from './read.js';
 import { edgesOf, planWrite, type Edge } from './write-plan.js';
-import { writeCompressedCluster } from './write-compressed.js';
+import { writeCompressedCluster, type CompressedTarget } from './write-compressed.js';
 import { executeWrite, type WriteTarget } from './write.js';
 import { discardRange, zeroRange, type ZeroTarget } from './zero.js';
 
@@ -45,10 +44,7 @@ export interface ImageParts {
 }
 
 /** What depends on the tables in use, and changes with them. */
-interface TableView {
-  readonly mapping: Mapping;
-  readonly sources: ReadSources;
-  readonly codec: ClusterCodec;
+interface TableView extends ReadView {
   /** Null for an image that is read-only. */
   readonly writeTarget: WriteTarget | null;
 }
@@ -142,11 +138,42 @@ export class Qcow2Image implements Disk {
   writeAnywhere(offset: GuestOffset, source: Uint8Array): void {
     this.#changeable();
     if (source.length === 0) return;
+    this.#write(offset, source, () => this.#tables.beforeGuestChange());
+  }
+
+  /** Writes whole clusters behind the end of the disk, where no guest looks: the VM state. */
+  writeBehind(offset: GuestOffset, source: Uint8Array): void {
+    this.#changeable();
+    this.#write(offset, source, () => this.#tables.header.beforeChange());
+  }
+
+  /** The same, compressed, for one cluster. Returns false, and has written nothing, where that does not make it smaller. */
+  writeBehindCompressed(offset: GuestOffset, source: Uint8Array): boolean {
+    const writable = this.#changeable();
+    this.#tables.header.beforeChange();
+    const stored = writeCompressedCluster(this.#compressedTarget(writable), this.#view.codec, offset, source);
+    this.#afterChange();
+    return stored;
+  }
+
+  /** Reads behind the end of the disk, as far as the L1 table goes; what is not there reads as zeroes. */
+  readBehind(offset: GuestOffset, target: Uint8Array): void {
+    this.#lifecycle.checkUsable();
+    readBehind(this.#view, this.#tables, offset, target);
+  }
+
+  /** The image as the tables of a snapshot have it: to be read, with this image's storage and options. */
+  snapshotTables(header: Header): ImageTables {
+    this.#lifecycle.checkUsable();
+    return this.#lifecycle.tablesOf(header);
+  }
+
+  #write(offset: GuestOffset, source: Uint8Array, beforeChange: () => void): void {
     const steps = planWrite(this.#view.mapping, offset, source.length);
     const edges = edgesOf(steps, offset, source.length);
     const head = this.#readEdge(edges.head);
     const tail = this.#readEdge(edges.tail);
-    this.#tables.beforeGuestChange();
+    beforeChange();
     executeWrite(this.#view.writeTarget!, steps, { offset, source, head, tail });
     this.#afterChange();
   }
@@ -158,7 +185,7 @@ export class Qcow2Image implements Disk {
    */
   writeCompressed(offset: GuestOffset, source: Uint8Array): void {
     this.#check(offset, source.length);
-    const { allocator } = this.#changeable();
+    const writable = this.#changeable();
     if (this.#data !== this.#storage) {
       throw new Qcow2Error('UNSUPPORTED', 'with an external data file no cluster can be compressed');
     }
@@ -169,7 +196,7 @@ export class Qcow2Image implements Disk {
       throw new Qcow2Error('BAD_ARGUMENT', `${what} must cover whole clusters of ${clusterSize} bytes`);
     }
     this.#tables.beforeGuestChange();
-    const target = { storage: this.#storage, allocator, l2: this.#tables.l2, geometry: this.#tables.geometry };
+    const target = this.#compressedTarget(writable);
     for (let at = 0; at < source.length; at += clusterSize) {
       const content = source.subarray(at, at + clusterSize);
       const stored = writeCompressedCluster(target, this.#view.codec, offset + at, content);
@@ -287,6 +314,10 @@ export class Qcow2Image implements Disk {
     return bytes;
   }
 
+  #compressedTarget({ allocator }: WritableTables): CompressedTarget {
+    return { storage: this.#storage, allocator, l2: this.#tables.l2, geometry: this.#tables.geometry };
+  }
+
   #writeTarget({ allocator, guard }: WritableTables): WriteTarget {
     const { clusterSize } = this;
     const shared = { data: this.#data, clusterSize, l2: this.#tables.l2 };
@@ -321,32 +352,10 @@ export class Qcow2Image implements Disk {
   }
 
   #viewTables(): TableView {
-    const { header, geometry, l2, writable } = this.#tables;
-    const { clusterSize, subclusterSize } = geometry;
-    const backing = this.#backing;
-    const storage = this.#storage;
-    const data = this.#data;
-    const codec = codecFor(header.value.compressionType);
-    const compressed = new CompressedClusters({
-      storage,
-      clusterSize,
-      codec,
-      generation: () => writable?.allocator.generation ?? 0,
-    });
+    const { writable } = this.#tables;
     return {
-      codec,
+      ...readViewOf(this.#tables, this.#backing),
       writeTarget: writable && this.#writeTarget(writable),
-      sources: { data, clusterSize, compressed, backing },
-      mapping: {
-        clusterSize,
-        subclusterSize,
-        hasBacking: backing !== null,
-        get fillLimit() {
-          return data === storage ? Infinity : header.value.size;
-        },
-        runAt: (offset, limit) => l2.runAt(offset, limit),
-        storedPart: (guest) => l2.storedPart(guest),
-      },
     };
   }
 

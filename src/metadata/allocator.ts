@@ -79,6 +79,8 @@ export class Allocator {
     this.#options.beforeChange();
     const { refcounts, geometry } = this.#options;
     if (count >= geometry.refcountBlockEntries) {
+      const between = refcounts.freeRun(count);
+      if (between !== null) return this.#take(between, count).host;
       const first = refcounts.reserveAtEnd(count);
       this.#checkPlace(first, count);
       return first * geometry.clusterSize;
@@ -116,6 +118,22 @@ export class Allocator {
   }
 
   /**
+   * The clusters that `length` bytes from `host` on touch, which are in use, are referred to once more. Returns false, and has
+   * changed nothing, where a count would not fit its width.
+   */
+  share(host: HostOffset, length: number): boolean {
+    this.#options.beforeChange();
+    const { refcounts, geometry } = this.#options;
+    const first = Math.floor(host / geometry.clusterSize);
+    const count = divideUp(host + length, geometry.clusterSize) - first;
+    for (let cluster = first; cluster < first + count; cluster++) {
+      if (refcounts.get(cluster) >= geometry.maxRefcount) return false;
+    }
+    refcounts.add(first, count, 1);
+    return true;
+  }
+
+  /**
    * The clusters that `length` bytes from `host` on touch lose one reference each, at the next flush. The reason decides
    * whether their place goes back to the host with the last of them.
    */
@@ -145,6 +163,13 @@ export class Allocator {
     }
     const { clusterSize } = this.#options.geometry;
     if (this.#packAt !== null && refcounts.get(Math.floor(this.#packAt / clusterSize)) === 0) this.#packAt = null;
+  }
+
+  /** Gives those of the runs back to the host that are free, and whose reason is passed down. */
+  passDown(runs: readonly ClusterRun[], reason: FreeReason): void {
+    const { passedDown, geometry } = this.#options;
+    if (!passedDown.has(reason)) return;
+    for (const { host, count } of runs) this.#punchHoles({ first: host / geometry.clusterSize, count, reason });
   }
 
   /** A count that is too low already is told of, and no reason to fail: what it counts is not named any more. */

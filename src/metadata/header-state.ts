@@ -58,6 +58,18 @@ function checkPlaces(header: Header, fileSize: number): void {
   check(`snapshot table (nb_snapshots ${snapshotCount})`, header.snapshotsOffset, snapshotCount * SNAPSHOT_FIXED_BYTES);
 }
 
+/** What `setTables` writes. */
+export type HeaderTables = Pick<
+  Header,
+  | 'size'
+  | 'l1Entries'
+  | 'l1Offset'
+  | 'refcountTableOffset'
+  | 'refcountTableClusters'
+  | 'snapshotCount'
+  | 'snapshotsOffset'
+>;
+
 export class HeaderState {
   readonly #storage: Storage;
   readonly #lazyRefcounts: boolean | undefined;
@@ -129,6 +141,23 @@ export class HeaderState {
     setUint64(view, HEADER_AT.l1Offset - HEADER_AT.size, l1Offset);
     this.#writeFields(HEADER_AT.size, bytes);
     this.#header = { ...this.#header, size, l1Offset, l1Entries };
+  }
+
+  /** All tables at once, and the size of the disk: one write within a sector. */
+  setTables(tables: HeaderTables): void {
+    const bytes = new Uint8Array(HEADER_AT.snapshotsOffset + 8 - HEADER_AT.size);
+    const view = viewOf(bytes);
+    const at = (field: number): number => field - HEADER_AT.size;
+    setUint64(view, 0, tables.size);
+    view.setUint32(8, this.#header.cryptMethod);
+    view.setUint32(at(HEADER_AT.l1Entries), tables.l1Entries);
+    setUint64(view, at(HEADER_AT.l1Offset), tables.l1Offset);
+    setUint64(view, at(HEADER_AT.refcountTableOffset), tables.refcountTableOffset);
+    view.setUint32(at(HEADER_AT.refcountTableClusters), tables.refcountTableClusters);
+    view.setUint32(at(HEADER_AT.snapshotCount), tables.snapshotCount);
+    setUint64(view, at(HEADER_AT.snapshotsOffset), tables.snapshotsOffset);
+    this.#writeFields(HEADER_AT.size, bytes);
+    this.#header = { ...this.#header, ...tables };
   }
 
   /**

@@ -78,7 +78,7 @@ export class InactiveTables {
     const { storage, header } = this.#options;
     const l1Tables: HostRange[] = [];
     let length = 0;
-    for (const { entry } of snapshotEntries(storage, header.value)) {
+    for (const entry of snapshotEntries(storage, header.value)) {
       l1Tables.push({ offset: entry.l1Offset, length: entry.l1Entries * 8 });
       length += entry.byteLength;
     }

@@ -38,6 +38,8 @@ export interface L2EntryFormat {
    * `part.to` in the last. What the entries named before, unless it is just there, is released.
    */
   link(range: EntryRange, host: HostOffset, part: ClusterPart): void;
+  /** The first entry becomes data at `host`, which is not ours alone. */
+  share(range: EntryRange, host: HostOffset): void;
   /** The first entry becomes the compressed cluster of `descriptor`. */
   linkCompressed(range: EntryRange, descriptor: CompressedDescriptor): void;
   /** The clusters read as zeroes. `keep` leaves what they have allocated in place. */

@@ -78,6 +78,11 @@ export class ExtendedEntries implements L2EntryFormat {
     }
   }
 
+  share(range: EntryRange, host: HostOffset): void {
+    this.#release(range, 'never');
+    this.#write(range, { low: lowOf(host), high: highOf(host), allocated: ALL, zero: 0 });
+  }
+
   linkCompressed(range: EntryRange, descriptor: CompressedDescriptor): void {
     this.#release(range, 'never');
     const { clusterBits } = this.#options.geometry;

@@ -45,6 +45,12 @@ export class StandardEntries implements L2EntryFormat {
     });
   }
 
+  share(range: EntryRange, host: HostOffset): void {
+    const single = { ...range, end: range.first + 1 };
+    this.#release(this.#clusterRun(single), 'never');
+    this.#fill(single, host, { copied: false, zero: false });
+  }
+
   linkCompressed(range: EntryRange, descriptor: CompressedDescriptor): void {
     const { kernels, geometry } = this.#options;
     const single = { ...range, end: range.first + 1 };

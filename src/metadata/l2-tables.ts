@@ -71,6 +71,11 @@ export class L2Tables {
     });
   }
 
+  /** The cluster becomes data at `host`, which others refer to as well and which the caller has counted once more. */
+  linkShared(cluster: number, host: HostOffset): void {
+    this.#change(cluster, 1, (range) => this.#options.format.share(range, host));
+  }
+
   linkCompressed(cluster: number, descriptor: CompressedDescriptor): void {
     this.#change(cluster, 1, (range) => this.#options.format.linkCompressed(range, descriptor));
   }

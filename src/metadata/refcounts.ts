@@ -148,6 +148,30 @@ export class Refcounts {
     return length;
   }
 
+  /** The first of `count` free clusters in a row that all have a block already; null where there are none. */
+  freeRun(count: number): number | null {
+    const end = this.#blocksInUse() * this.#geometry.refcountBlockEntries;
+    let start = 0;
+    for (let at = 0; at < end;) {
+      const run = this.#runAt(at);
+      at += run.length;
+      if (!run.free) start = at;
+      if (at - start >= count) return start;
+    }
+    return null;
+  }
+
+  /** Whether `cluster` is free, and how many after it are the same, as far as one slice tells. No block: not free. */
+  #runAt(cluster: number): { readonly free: boolean; readonly length: number } {
+    const { refcountOrder, refcountBlockEntries } = this.#geometry;
+    const slice = this.#slice(cluster, Infinity);
+    if (slice === null) return { free: false, length: refcountBlockEntries - (cluster % refcountBlockEntries) };
+    const { address, first, end } = slice;
+    const used = this.#kernels.refcountUsedLength(address, refcountOrder, first, end);
+    if (used > 0) return { free: false, length: used };
+    return { free: true, length: this.#kernels.refcountFreeLength(address, refcountOrder, first, end) };
+  }
+
   hasBlock(index: number): boolean {
     return index < this.table.entries && this.table.get(index) !== 0;
   }

@@ -4,6 +4,7 @@
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
+import { isZero } from '../util/bytes.js';
 import type { Progress } from '../util/progress.js';
 
 /** Bytes moved in one step. */
@@ -55,9 +56,4 @@ function mayHoldData(disk: Disk, offset: GuestOffset, length: number): boolean {
     if (extent.kind !== 'zero' && extent.kind !== 'unallocated') return true;
   }
   return false;
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  for (let index = 0; index < bytes.length; index++) if (bytes[index] !== 0) return false;
-  return true;
 }

@@ -9,14 +9,9 @@ import {
   COMPATIBLE_LAZY_REFCOUNTS,
 } from '../format/features.js';
 import { hasDataFile, isDataFileRaw, type BackingFileName } from '../format/header.js';
-import { decodeSnapshotDetails, type SnapshotDetails } from '../format/snapshot-details.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
-import { readSnapshots } from '../metadata/snapshot-records.js';
-
-export interface SnapshotInfo extends SnapshotDetails {
-  readonly id: string;
-  readonly name: string;
-}
+import { listSnapshots } from './snapshots/list-snapshots.js';
+import type { SnapshotInfo } from './snapshots/snapshot-info.js';
 
 export interface ImageInfo {
   /** Bytes of the disk. */
@@ -55,10 +50,6 @@ export function imageInfo(image: Qcow2Image): ImageInfo {
     corrupt: has(header.incompatible, INCOMPATIBLE_CORRUPT),
     backingFile: header.backingFile,
     dataFile: hasDataFile(header) ? { name: header.dataFileName, raw: isDataFileRaw(header) } : null,
-    snapshots: readSnapshots(image.storage, header).map(({ id, name, bytes }) => ({
-      id,
-      name,
-      ...decodeSnapshotDetails(bytes, header.size),
-    })),
+    snapshots: listSnapshots(image),
   };
 }

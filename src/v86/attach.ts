@@ -1,6 +1,6 @@
 /**
  * Joins a running emulator and its disk: installs the flush hook where v86 has the seam, runs the durability policy, and
- * offers what an embedder needs around both (flush, quiesce, counters).
+ * offers what an embedder needs around both (flush, quiesce, counters, snapshots of the machine).
  *
  *   const disk = remoteDisk(remote);
  *   const emulator = new V86({ hda: disk, ... });
@@ -8,7 +8,10 @@
  */
 import { Qcow2Error } from '../errors.js';
 import { installAtaHook } from './ata-hook.js';
+import { startCheckpoints, type CheckpointMachine, type CheckpointOptions, type Checkpoints } from './checkpoints.js';
 import { DurabilityPolicy, type DurabilityOptions } from './durability.js';
+import { MachineSnapshots, type MachineSnapshot, type SaveSnapshotOptions } from './machine-snapshots.js';
+import { RunningTime } from './running-time.js';
 import type { DiskActivity, V86Disk } from './v86-disk.js';
 import type { V86Emulator } from './v86-types.js';
 
@@ -27,10 +30,36 @@ export interface Attachment {
   readonly activity: DiskActivity;
   /** Everything the guest has written so far is stable when it resolves. */
   flush(): Promise<void>;
-  /** Stops the emulator and resolves once no request is in flight: the moment to save a machine state or close the disk. */
+  /**
+   * Stops the emulator and resolves once no request is in flight: the moment to close the disk. A snapshot that is being
+   * saved or loaded ends first.
+   */
   quiesce(): Promise<void>;
-  /** Ends the durability policy after one last flush. The disk stays open. */
+  /**
+   * Ends checkpoints, snapshots and the durability policy after one last flush. What is under way ends first. The disk
+   * stays open.
+   */
   detach(): Promise<void>;
+  /**
+   * Machine and disk as one moment, inside the image. The machine stands still meanwhile and then goes on. A snapshot of
+   * that name is deleted once the new one is stable. One operation on snapshots at a time; others wait.
+   * @throws `UNSUPPORTED` without snapshots, `READ_ONLY`, `BAD_ARGUMENT` if somebody starts the machine meanwhile, and what
+   * flushing and writing the image fail with. There is no new snapshot then, and the machine goes on.
+   */
+  saveSnapshot(name: string, options?: SaveSnapshotOptions): Promise<MachineSnapshot>;
+  /**
+   * Machine and disk become what they were, by id or by name (the newest of that name). The machine runs afterwards if it
+   * ran before.
+   * @throws `NOT_FOUND`; `UNSUPPORTED` for a machine that does not fit this one, and `BAD_IMAGE` for one that is damaged,
+   * before anything is touched; `V86_SEAM` if v86 refused it all the same: the machine stands still then.
+   */
+  loadSnapshot(idOrName: string): Promise<MachineSnapshot>;
+  /** By id or by name (the newest of that name). @throws `NOT_FOUND` */
+  deleteSnapshot(idOrName: string): Promise<void>;
+  /** Oldest first, whoever made them; `loadable` says what `loadSnapshot` would. */
+  listSnapshots(): Promise<MachineSnapshot[]>;
+  /** Time travel: a snapshot every so many seconds while the machine runs, the last few kept. */
+  checkpoint(options: CheckpointOptions): Checkpoints;
 }
 
 /**
@@ -46,7 +75,13 @@ export async function attach(emulator: V86Emulator, disk: V86Disk, options: Atta
   disk.onWrite = () => policy.noteWrite();
   await whenLoaded(emulator);
   const missing = options.flushHook === false ? ['(not asked for)'] : installAtaHook(emulator, disk);
+  const time = new RunningTime(emulator);
+  const snapshots = new MachineSnapshots({ emulator, disk, time, flush: () => policy.flushNow() });
+  const checkpoints: Checkpoints[] = [];
   const detach = async (): Promise<void> => {
+    for (const one of checkpoints) await one.stop();
+    await snapshots.end();
+    time.dispose();
     policy.dispose();
     disk.onWrite = null;
     await flush();
@@ -61,11 +96,27 @@ export async function attach(emulator: V86Emulator, disk: V86Disk, options: Atta
       return disk.activity;
     },
     flush: () => policy.flushNow(),
-    quiesce: async () => {
-      await emulator.stop();
-      await disk.whenIdle();
-    },
+    quiesce: () => snapshots.quiesce(),
     detach,
+    saveSnapshot: (name, saveOptions) => snapshots.save(name, saveOptions),
+    loadSnapshot: (idOrName) => snapshots.load(idOrName),
+    deleteSnapshot: (idOrName) => snapshots.delete(idOrName),
+    listSnapshots: () => snapshots.list(),
+    checkpoint: (checkpointOptions) => {
+      const started = startCheckpoints(checkpointMachine(emulator, snapshots, time), checkpointOptions);
+      checkpoints.push(started);
+      return started;
+    },
+  };
+}
+
+function checkpointMachine(emulator: V86Emulator, snapshots: MachineSnapshots, time: RunningTime): CheckpointMachine {
+  return {
+    save: (name, options) => snapshots.save(name, options),
+    delete: (id) => snapshots.delete(id),
+    list: () => snapshots.entries(),
+    runningTime: () => time.here,
+    instructions: () => emulator.get_instruction_counter(),
   };
 }
 

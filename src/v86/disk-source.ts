@@ -4,7 +4,7 @@
  */
 import type { Disk } from '../disk.js';
 import { NotResident, settle } from '../storage/not-resident.js';
-import type { RemoteDisk } from '../worker/remote-disk.js';
+import type { RemoteDisk, RemoteSnapshots } from '../worker/remote-disk.js';
 import type { Answer } from './request-queue.js';
 
 export interface DiskSource {
@@ -15,7 +15,24 @@ export interface DiskSource {
   /** Takes `data` over: it owns all of its buffer and is not touched by the caller again. */
   write(offset: number, data: Uint8Array<ArrayBuffer>): Answer<void>;
   flush(): Answer<void>;
+  /** The snapshots inside the image, or null: it can have none, or nobody said how to reach them. */
+  readonly snapshots: RemoteSnapshots | null;
+  /** Of the image, in bytes. */
+  readonly clusterSize: number;
+  /** As the image names it; null: none, or not known. */
+  readonly backingFile: string | null;
 }
+
+/** A snapshot as the image lists it, with what it costs. */
+export type SnapshotUsage = Awaited<ReturnType<RemoteSnapshots['list']>>[number];
+
+/** A disk in this thread, with what an image tells besides. */
+export interface LocalDisk extends Disk {
+  readonly clusterSize?: number;
+  readonly header?: { readonly backingFile: { readonly name: string } | null };
+}
+
+const USUAL_CLUSTER_BYTES = 65536;
 
 /** Runs `operation` now; only where it faults does the answer become a promise. */
 function settleLater<T>(operation: () => T): Answer<T> {
@@ -27,7 +44,8 @@ function settleLater<T>(operation: () => T): Answer<T> {
   }
 }
 
-export function localSource(disk: Disk): DiskSource {
+/** @param snapshots those of the image that `disk` is, if it is one. */
+export function localSource(disk: LocalDisk, snapshots: RemoteSnapshots | null = null): DiskSource {
   return {
     size: disk.size,
     readOnly: disk.readOnly,
@@ -39,6 +57,9 @@ export function localSource(disk: Disk): DiskSource {
       }),
     write: (offset, data) => settleLater(() => disk.write(offset, data)),
     flush: () => settleLater(() => disk.flush()),
+    snapshots,
+    clusterSize: disk.clusterSize ?? USUAL_CLUSTER_BYTES,
+    backingFile: disk.header?.backingFile?.name ?? null,
   };
 }
 
@@ -49,5 +70,8 @@ export function remoteSource(remote: RemoteDisk): DiskSource {
     read: (offset, length) => remote.read(offset, length),
     write: (offset, data) => remote.write(offset, data),
     flush: () => remote.flush(),
+    snapshots: remote.snapshots,
+    clusterSize: remote.info.clusterSize,
+    backingFile: remote.info.backingFile,
   };
 }

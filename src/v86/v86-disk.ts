@@ -7,12 +7,12 @@
  * 3. v86 gets right bytes or none. A failed request is told to `onError` and, through the port that the flush hook
  *    installs, to the guest as an ATA error; without the hook it stays unanswered and the guest's own time-out meets it.
  * 4. An answer to a request from before a reset of the controller is dropped.
- * 5. `get_state` holds a name, a size and a generation, never disk bytes.
+ * 5. `get_state` holds a name, a size and a generation, never disk bytes. A state is taken from a disk of this name, or from
+ *    whoever vouches for it: a snapshot inside this disk's own image, whatever the disk was called then.
  */
-import type { Disk } from '../disk.js';
 import { isQcow2Error, Qcow2Error } from '../errors.js';
-import type { RemoteDisk } from '../worker/remote-disk.js';
-import { localSource, remoteSource, type DiskSource } from './disk-source.js';
+import type { RemoteDisk, RemoteSnapshots } from '../worker/remote-disk.js';
+import { localSource, remoteSource, type DiskSource, type LocalDisk } from './disk-source.js';
 import { RequestQueue } from './request-queue.js';
 import type { V86DiskContract, V86ReadOptions } from './v86-types.js';
 
@@ -30,8 +30,13 @@ export interface DiskFault {
   readonly error: Qcow2Error;
 }
 
+export interface LocalDiskOptions extends V86DiskOptions {
+  /** `localSnapshots(image)`, for an image of this thread whose snapshots are to hold the machine. */
+  readonly snapshots?: RemoteSnapshots;
+}
+
 export interface V86DiskOptions {
-  /** Goes into saved machine states, which only fit a disk of this name. */
+  /** Goes into saved machine states, which by themselves only fit a disk of this name. */
   readonly name?: string;
   /** Called for each request that failed, whether or not the guest can be told. */
   readonly onError?: (fault: DiskFault) => void;
@@ -67,6 +72,7 @@ export class V86Disk implements V86DiskContract {
   readonly name: string;
   readonly byteLength: number;
   readonly readOnly: boolean;
+  readonly source: DiskSource;
   onload: ((event: object) => void) | undefined = undefined;
   onprogress: ((event: object) => void) | undefined = undefined;
   /** Set by the flush hook; null where v86 has no seam for it. */
@@ -78,7 +84,6 @@ export class V86Disk implements V86DiskContract {
   /** Resets of the controller so far: an answer of an earlier epoch is dropped. */
   epoch = 0;
 
-  readonly #source: DiskSource;
   readonly #queue = new RequestQueue();
   readonly #onError: (fault: DiskFault) => void;
   #sectorZero: Uint8Array | null = null;
@@ -86,6 +91,7 @@ export class V86Disk implements V86DiskContract {
   /** Writes begun, and the count of them that the last completed flush covers. */
   #generation = 0;
   #stableGeneration = 0;
+  #takesAnyName = false;
   #counts = { reads: 0, readBytes: 0, writes: 0, writtenBytes: 0, flushes: 0, errors: 0 };
 
   /** @throws `BAD_ARGUMENT` for a disk without a whole sector, `LIMIT` for one that v86 can't address. */
@@ -99,7 +105,7 @@ export class V86Disk implements V86DiskContract {
         `disk size ${source.size} is over ${MAXIMUM_DISK_BYTES}, what v86 can address (2 TiB)`,
       );
     }
-    this.#source = source;
+    this.source = source;
     // A part of a sector at the end can't be addressed; the guest sees whole sectors only.
     this.byteLength = source.size - (source.size % SECTOR_BYTES);
     this.readOnly = source.readOnly;
@@ -144,7 +150,7 @@ export class V86Disk implements V86DiskContract {
     this.#counts.writtenBytes += length;
     this.#generation++;
     this.#writeThrough(offset, copy);
-    this.#queue.run(() => this.#source.write(offset, copy), {
+    this.#queue.run(() => this.source.write(offset, copy), {
       done: () => {
         pending.state = 'done';
         this.onWrite?.();
@@ -165,7 +171,7 @@ export class V86Disk implements V86DiskContract {
   flush(): Promise<void> {
     return new Promise((resolve, reject) => {
       const generation = this.#generation;
-      this.#queue.run(() => this.#source.flush(), {
+      this.#queue.run(() => this.source.flush(), {
         done: () => {
           this.#counts.flushes++;
           this.#stableGeneration = generation;
@@ -186,7 +192,7 @@ export class V86Disk implements V86DiskContract {
    * `activity` says is left to the next `flush`.
    */
   async flushAtOnce(): Promise<void> {
-    await this.#source.flush();
+    await this.source.flush();
   }
 
   /** Resolves once no request is waiting or under way. */
@@ -226,9 +232,10 @@ export class V86Disk implements V86DiskContract {
   }
 
   /** @throws `BAD_ARGUMENT` if the state was saved with another disk. */
-  set_state(state: unknown[]): void {
-    const [name, size, generation] = state;
-    if (name !== this.name || size !== this.byteLength || typeof generation !== 'number') {
+  set_state(state: unknown): void {
+    const [name, size, generation] = Array.isArray(state) ? (state as unknown[]) : [];
+    const isOwn = (this.#takesAnyName || name === this.name) && size === this.byteLength;
+    if (!isOwn || typeof generation !== 'number') {
       throw new Qcow2Error(
         'BAD_ARGUMENT',
         `the machine state was saved with disk "${String(name)}" of ${String(size)} bytes, this one is "${this.name}" of ${this.byteLength}`,
@@ -241,6 +248,21 @@ export class V86Disk implements V86DiskContract {
     this.epoch++;
   }
 
+  /**
+   * Tells that the disk has become another one, and stable, while no request was under way: its image went to a snapshot.
+   * The machine state of that snapshot is restored by `restore`; its disk is this one, under whatever name.
+   */
+  async becomeSnapshot(restore: () => Promise<void>): Promise<void> {
+    this.#forgetSectorZero();
+    this.#stableGeneration = ++this.#generation;
+    this.#takesAnyName = true;
+    try {
+      await restore();
+    } finally {
+      this.#takesAnyName = false;
+    }
+  }
+
   #read(
     offset: number,
     length: number,
@@ -249,7 +271,7 @@ export class V86Disk implements V86DiskContract {
   ): void {
     this.#counts.reads++;
     this.#counts.readBytes += length;
-    const read = () => (signal?.aborted ? new Uint8Array(length) : this.#source.read(offset, length));
+    const read = () => (signal?.aborted ? new Uint8Array(length) : this.source.read(offset, length));
     this.#queue.run(read, {
       done: outcome.done,
       failed: (cause) => outcome.failed(asQcow2Error(cause, 'read', offset, length)),
@@ -286,8 +308,8 @@ export class V86Disk implements V86DiskContract {
 }
 
 /** A disk whose engine runs in the emulator's own thread: synchronous answers. */
-export function localDisk(disk: Disk, options?: V86DiskOptions): V86Disk {
-  return new V86Disk(localSource(disk), options);
+export function localDisk(disk: LocalDisk, options: LocalDiskOptions = {}): V86Disk {
+  return new V86Disk(localSource(disk, options.snapshots), options);
 }
 
 /** A disk that a worker holds. */

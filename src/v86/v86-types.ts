@@ -29,7 +29,7 @@ export interface V86DiskContract {
   get_buffer(answer: (buffer?: ArrayBuffer) => void): void;
   /** What goes into `save_state()`: numbers, strings, booleans, null, arrays, typed arrays. Synchronous. */
   get_state(): unknown[];
-  set_state(state: unknown[]): void;
+  set_state(state: unknown): void;
 }
 
 /** One of the two channels of the IDE controller. */
@@ -64,13 +64,21 @@ export interface IdeController {
   readonly secondary?: { readonly master?: unknown; readonly slave?: unknown };
 }
 
+export type V86Event = 'emulator-loaded' | 'emulator-started' | 'emulator-stopped';
+
 /** The emulator as `new V86()` gives it. */
 export interface V86Emulator {
-  add_listener(event: 'emulator-loaded', listener: () => void): void;
-  remove_listener(event: 'emulator-loaded', listener: () => void): void;
+  add_listener(event: V86Event, listener: () => void): void;
+  remove_listener(event: V86Event, listener: () => void): void;
   run(): Promise<void>;
   stop(): Promise<void>;
   is_running(): boolean;
+  /** RAM, processor and devices, in the format that `saved-state.ts` reads. */
+  save_state(): Promise<ArrayBuffer>;
+  /** Fails halfway, the machine then being of no use, if the state does not fit the machine. */
+  restore_state(state: ArrayBuffer): Promise<void>;
+  /** Instructions that the processor has executed, in 32 bits. */
+  get_instruction_counter(): number;
   /** Absent until the WASM is there; `devices.ide` is absent until `emulator-loaded`. */
   readonly v86?: { readonly cpu?: { readonly devices?: { readonly ide?: IdeController } } };
 }

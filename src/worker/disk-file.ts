@@ -20,6 +20,7 @@ const SECTOR_BYTES = 512;
 
 export interface OpenDiskFile {
   readonly image: Qcow2Image;
+  /** As it is now: going to a snapshot may change the size. */
   readonly info: DiskInfo;
   /** Flushes, closes and releases the claims, these also when the flush fails. */
   close(): void;
@@ -37,7 +38,9 @@ export async function openDiskFile(files: ImageFiles, options: DiskFileOptions):
     const image = await openImageStorage(storage, options, claims);
     return {
       image,
-      info: describeImage(image, files.path(options.name)),
+      get info() {
+        return describeImage(image, files.path(options.name));
+      },
       close: () => {
         try {
           image.close();

@@ -5,23 +5,18 @@
  * disk while a request is under way: the server's queue sees to it.
  */
 import { Qcow2Error } from '../errors.js';
-import { createImage, type CreateOptions } from '../image/create.js';
-import { openImage } from '../image/open.js';
-import { copyDisk } from '../operations/copy-disk.js';
 import { settle } from '../storage/not-resident.js';
-import type { Progress } from '../util/progress.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
+import { exportJob } from './export-job.js';
 import type { ImageFiles } from './image-files.js';
-import type { Bytes, ExportedFile } from './protocol.js';
+import { carryOut, type BetweenSteps } from './job.js';
+import type { Bytes, ExportContent, ExportedFile } from './protocol.js';
 import type { DiskStats } from './remote-disk.js';
-
-export interface ExportHooks {
-  /** Awaited after each step, between which the disk may be read. Ends the export by throwing. */
-  between(progress: Progress): Promise<void>;
-}
+import { SnapshotSession } from './snapshot-session.js';
 
 export class DiskSession {
+  readonly snapshots: SnapshotSession;
   readonly #files: ImageFiles;
   readonly #disk: OpenDiskFile;
   readonly #buffers = new BufferPool();
@@ -35,6 +30,7 @@ export class DiskSession {
   constructor(files: ImageFiles, disk: OpenDiskFile) {
     this.#files = files;
     this.#disk = disk;
+    this.snapshots = new SnapshotSession(disk.image, this.#buffers);
   }
 
   async read(offset: number, length: number): Promise<Bytes> {
@@ -85,15 +81,15 @@ export class DiskSession {
   }
 
   /**
-   * Copies the disk as it is now, backing files included, into one qcow2 of the same layout. The file replaces that of
-   * the export before, and stays until nobody holds its lock.
+   * Writes the disk as it is now into a file, which replaces that of the export before and stays until nobody holds its lock.
+   * @param between while it waits, the disk may be read and not changed.
    */
-  async export(hooks: ExportHooks): Promise<ExportedFile> {
+  async export(content: ExportContent, between: BetweenSteps): Promise<ExportedFile> {
     await this.#removeLastExport();
     const temporary = await this.#files.createTemporary();
     this.#lastExport = temporary.name;
     try {
-      await this.#copyTo(temporary.name, hooks);
+      await this.#exportTo(temporary.name, content, between);
       return { blob: await this.#files.blob(temporary.name), lock: temporary.lock };
     } catch (error) {
       await this.#removeLastExport();
@@ -120,22 +116,12 @@ export class DiskSession {
     this.#disk.close();
   }
 
-  async #copyTo(name: string, hooks: ExportHooks): Promise<void> {
-    const { image } = this.#disk;
-    const { version, clusterSize } = this.#disk.info;
-    // An image that opened has one of these widths.
-    const refcountBits = image.refcountBits as NonNullable<CreateOptions['refcountBits']>;
-    const storage = await this.#files.open(name, 'read-write');
+  async #exportTo(name: string, content: ExportContent, between: BetweenSteps): Promise<void> {
+    const file = await this.#files.open(name, 'read-write');
     try {
-      createImage(storage, { size: image.size, version, clusterSize, refcountBits });
-      const target = openImage(storage);
-      const steps = copyDisk(image, target);
-      for (let step = await settle(() => steps.next()); step.done !== true; step = await settle(() => steps.next())) {
-        await hooks.between(step.value);
-      }
-      target.close();
+      await carryOut(await settle(() => exportJob(this.#disk.image, file, content)), between);
     } finally {
-      storage.close();
+      file.close();
     }
   }
 

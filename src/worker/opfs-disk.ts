@@ -2,31 +2,46 @@
  * A disk in OPFS, held by its worker, as the page has it.
  */
 import { Qcow2Error } from '../errors.js';
-import type { Progress } from '../util/progress.js';
+import type { SnapshotKey } from '../operations/snapshots/snapshot-info.js';
 import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
-import type { Bytes } from './protocol.js';
+import type { JobOptions } from './job-options.js';
+import { OpfsSnapshots } from './opfs-snapshots.js';
+import type { Bytes, ExportContent } from './protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk } from './remote-disk.js';
+import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
 
-export interface JobOptions {
-  readonly onProgress?: (progress: Progress) => void;
-  /** Ends the job; it rejects with `ABORTED`. */
-  readonly signal?: AbortSignal;
+export type { JobOptions };
+
+export interface ExportOptions extends JobOptions {
+  /** The disk of this snapshot, an id or else a name, instead of that of now. The image has no snapshots then. */
+  readonly snapshot?: SnapshotKey;
+  /** Whether the disk of now comes with its snapshots. True unless told. */
+  readonly snapshots?: boolean;
 }
 
 export class OpfsDisk implements RemoteDisk {
-  readonly info: DiskInfo;
+  readonly snapshots: OpfsSnapshots;
   /** Resolves when the disk can't be used any more: null after `close()`, the error when its worker died. */
   readonly closed: Promise<Qcow2Error | null>;
   readonly #client: WorkerClient;
   readonly #exports = new AbortController();
+  #info: DiskInfo;
   #exportedFile: Claim | null = null;
 
   constructor(client: WorkerClient, info: DiskInfo) {
     this.#client = client;
-    this.info = info;
+    this.#info = info;
     this.closed = client.closed;
+    this.snapshots = new OpfsSnapshots(client, ({ diskSize }) => {
+      this.#info = { ...this.#info, size: diskSize };
+    });
+  }
+
+  /** What the disk is now: going to a snapshot may change its size. */
+  get info(): DiskInfo {
+    return this.#info;
   }
 
   read(offset: number, length: number): Promise<Bytes> {
@@ -34,14 +49,8 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   async write(offset: number, source: Bytes): Promise<void> {
-    if (source.byteLength !== source.buffer.byteLength) {
-      const sizes = `${source.byteLength} of the ${source.buffer.byteLength} bytes of its buffer`;
-      throw new Qcow2Error(
-        'BAD_ARGUMENT',
-        `write takes the whole buffer over, but the array has ${sizes}: pass a copy`,
-      );
-    }
-    await this.#client.call({ kind: 'write', offset, bytes: source }, { transfer: [source.buffer] });
+    const transfer = handOver(source, 'write');
+    await this.#client.call({ kind: 'write', offset, bytes: source }, { transfer });
   }
 
   async writeZeroes(offset: number, length: number): Promise<void> {
@@ -61,7 +70,8 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   /**
-   * The disk as it is now, as one standalone qcow2 without a backing file. Reads and flushes go on meanwhile.
+   * The disk as it is now, as one standalone qcow2 without a backing file, and its snapshots with their VM state in it.
+   * Whatever several of them share takes its room once in the new file, too. Reads and flushes go on meanwhile.
    *
    * Writes wait, and all requests after the first of them, until the export has ended; its length grows with the data on
    * the disk. A guest gives up on a request after a time of its own (Linux: 30 s), so stop the emulator meanwhile:
@@ -69,14 +79,19 @@ export class OpfsDisk implements RemoteDisk {
    *
    * The blob stands on a temporary file: it can be read until this page ends or the disk is exported again, and also
    * after the disk was closed.
+   * @throws Qcow2Error `NOT_FOUND` (no such snapshot), `NO_SPACE`, `IO`, `ABORTED`.
    */
-  async exportImage(onProgress?: (progress: Progress) => void, signal?: AbortSignal): Promise<Blob> {
-    const signals = signal === undefined ? this.#exports.signal : AbortSignal.any([signal, this.#exports.signal]);
-    const { blob, lock } = await this.#client.call({ kind: 'export' }, { onProgress, signal: signals });
-    // The worker holds the lock too, until it ends; from then on it is this page that keeps the file.
-    this.#exportedFile?.release();
-    this.#exportedFile = await takeLock(lock, 'shared', 0);
-    return blob;
+  exportImage(options: ExportOptions = {}): Promise<Blob> {
+    const { snapshot, snapshots = true, ...job } = options;
+    return this.#export(snapshot === undefined ? { of: 'disk', snapshots } : { of: 'snapshot', key: snapshot }, job);
+  }
+
+  /**
+   * The file of the disk as it is now, byte for byte, with all that is in it; otherwise as `exportImage`. It is faster, and
+   * NOT the whole disk where `info.backingFile` names a backing file: QEMU then needs that file beside this one.
+   */
+  exportFile(options: JobOptions = {}): Promise<Blob> {
+    return this.#export({ of: 'file' }, options);
   }
 
   /** Flushes, closes the file and ends the worker. An export that is under way is ended. */
@@ -94,5 +109,14 @@ export class OpfsDisk implements RemoteDisk {
   /** Ends the worker at once. What was not flushed may be lost; what is pending rejects with `CLOSED`. */
   terminate(): void {
     this.#client.end();
+  }
+
+  async #export(content: ExportContent, { onProgress, signal }: JobOptions): Promise<Blob> {
+    const signals = signal === undefined ? this.#exports.signal : AbortSignal.any([signal, this.#exports.signal]);
+    const { blob, lock } = await this.#client.call({ kind: 'export', content }, { onProgress, signal: signals });
+    // The worker holds the lock too, until it ends; from then on it is this page that keeps the file.
+    this.#exportedFile?.release();
+    this.#exportedFile = await takeLock(lock, 'shared', 0);
+    return blob;
   }
 }

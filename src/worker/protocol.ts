@@ -8,14 +8,27 @@
  *                    <-------------------------   { id, progress }     any number
  *                    <-------------------------   { id, value } or { id, error }, exactly one
  *
- * `read`, `flush` and `stats` may be answered while an `export` that came before them still runs: they change nothing that
- * it looks at. What changes the disk, and all that comes after it, waits for the export to end.
+ * Two requests are jobs of many steps, and some that came after them may be answered between two of these:
+ *
+ *   export           of one moment: what changes nothing that it looks at (`read`, `flush`, `stats`, `listSnapshots`,
+ *                    `readVmState`)
+ *   deleteSnapshot   changes nothing that the disk holds: all requests on the disk itself, writes too
+ *
+ * The first request that must wait holds back all that come after it, so no answer tells of the detour.
  *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
 import type { RuntimeOptions } from '../image/runtime-options.js';
+import type {
+  NewSnapshot,
+  SnapshotInfo,
+  SnapshotKey,
+  SnapshotUsage,
+  VmStateOptions,
+  VmStateWritten,
+} from '../operations/snapshots/snapshot-info.js';
 import type { Progress } from '../util/progress.js';
 import type { DiskInfo, DiskStats } from './remote-disk.js';
 
@@ -72,9 +85,59 @@ export interface StatsRequest {
   readonly kind: 'stats';
 }
 
-/** Writes the disk, flattened, as one standalone qcow2 into a temporary file, and answers with that file. */
+/**
+ * - `disk`: one standalone qcow2, flattened, with or without the snapshots
+ * - `snapshot`: the same of the disk of one snapshot
+ * - `file`: the file as it is
+ */
+export type ExportContent =
+  | { readonly of: 'disk'; readonly snapshots: boolean }
+  | { readonly of: 'snapshot'; readonly key: SnapshotKey }
+  | { readonly of: 'file' };
+
+/** Writes a temporary file, and answers with it. */
 export interface ExportRequest {
   readonly kind: 'export';
+  readonly content: ExportContent;
+}
+
+export interface ListSnapshotsRequest {
+  readonly kind: 'listSnapshots';
+}
+
+export interface CreateSnapshotRequest {
+  readonly kind: 'createSnapshot';
+  readonly snapshot: NewSnapshot;
+}
+
+export interface GotoSnapshotRequest {
+  readonly kind: 'gotoSnapshot';
+  readonly id: string;
+}
+
+export interface DeleteSnapshotRequest {
+  readonly kind: 'deleteSnapshot';
+  readonly id: string;
+}
+
+/** Of the VM state of a snapshot. */
+export interface ReadVmStateRequest {
+  readonly kind: 'readVmState';
+  readonly id: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Of the VM state that belongs to no snapshot yet. */
+export interface WriteVmStateRequest {
+  readonly kind: 'writeVmState';
+  readonly offset: number;
+  readonly bytes: Bytes;
+  readonly options: VmStateOptions;
+}
+
+export interface DiscardVmStateRequest {
+  readonly kind: 'discardVmState';
 }
 
 /** Flushes and closes the disk, and lets go of its locks. */
@@ -133,6 +196,13 @@ export type Request =
   | FlushRequest
   | StatsRequest
   | ExportRequest
+  | ListSnapshotsRequest
+  | CreateSnapshotRequest
+  | GotoSnapshotRequest
+  | DeleteSnapshotRequest
+  | ReadVmStateRequest
+  | WriteVmStateRequest
+  | DiscardVmStateRequest
   | CloseRequest
   | InspectRequest
   | StoreBeginRequest
@@ -170,6 +240,13 @@ export interface Results {
   flush: null;
   stats: DiskStats;
   export: ExportedFile;
+  listSnapshots: SnapshotUsage[];
+  createSnapshot: SnapshotInfo;
+  gotoSnapshot: SnapshotInfo;
+  deleteSnapshot: null;
+  readVmState: Bytes;
+  writeVmState: VmStateWritten;
+  discardVmState: null;
   close: null;
   inspect: DiskInfo;
   storeBegin: null;

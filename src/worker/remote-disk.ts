@@ -3,6 +3,13 @@
  * uses it. Requests are carried out in the order they were made, so a read never passes an earlier write.
  */
 import type { GuestOffset } from '../disk.js';
+import type {
+  NewSnapshot,
+  SnapshotInfo,
+  SnapshotUsage,
+  VmStateOptions,
+  VmStateWritten,
+} from '../operations/snapshots/snapshot-info.js';
 
 export interface DiskInfo {
   /** Bytes. */
@@ -32,8 +39,31 @@ export interface DiskStats {
   readonly cacheMisses: number;
 }
 
+/**
+ * The internal snapshots of a disk that another thread holds. Requests keep their order among each other and with those of
+ * the disk. Snapshots are named by id.
+ */
+export interface RemoteSnapshots {
+  /** In the order of the file: oldest first. */
+  list(): Promise<SnapshotUsage[]>;
+  /** The disk as it is now, with the VM state written before. Stable when it resolves. */
+  create(snapshot: NewSnapshot): Promise<SnapshotInfo>;
+  /** The disk becomes what it was then; stable when it resolves. The VM state stays the snapshot's alone. */
+  goto(id: string): Promise<SnapshotInfo>;
+  /** Gone, and its room free, when it resolves. */
+  delete(id: string): Promise<void>;
+  /** A fresh array of `length` bytes of the snapshot's VM state; zeroes where nothing was written. */
+  readVmState(id: string, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Takes `source` over, as `RemoteDisk.write` does. Whole clusters, but at the end of the state. */
+  writeVmState(offset: number, source: Uint8Array<ArrayBuffer>, options: VmStateOptions): Promise<VmStateWritten>;
+  /** Forgets the VM state that was written and belongs to no snapshot yet. */
+  discardVmState(): Promise<void>;
+}
+
 export interface RemoteDisk {
+  /** As it is now: `snapshots.goto` may change the size. */
   readonly info: DiskInfo;
+  readonly snapshots: RemoteSnapshots;
   /** Resolves with a fresh array of `length` bytes; its buffer was transferred. */
   read(offset: GuestOffset, length: number): Promise<Uint8Array<ArrayBuffer>>;
   /** Takes `source` over: its buffer is transferred and detached, so pass an array that owns all of its buffer. */

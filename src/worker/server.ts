@@ -3,19 +3,20 @@
  * given, so that the tests run it in Node.
  *
  * Invariants:
- * - Requests are carried out in the order of arrival, the next when the one before is answered. The one exception: while an
- *   export runs, the reads that head the queue are answered between its steps.
+ * - Requests are carried out in the order of arrival, the next when the one before is answered. The one exception: between the
+ *   steps of a job, an export or the delete of a snapshot, those that head the queue are answered if they can't be told from
+ *   ones that came before it (`PASS`).
  * - Every request is answered exactly once, with a value or an error.
  * - Arrays are answered with their buffer transferred.
  */
 import { Qcow2Error } from '../errors.js';
 import { BlobStorage } from '../storage/blob.js';
-import type { Progress } from '../util/progress.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
 import { DiskSession } from './disk-session.js';
 import { FileIntake } from './file-intake.js';
 import { checkFileName } from './file-names.js';
 import type { OpenDirectory } from './image-files.js';
+import type { BetweenSteps } from './job.js';
 import { nextTask } from './next-task.js';
 import type {
   MessageToPage,
@@ -47,14 +48,24 @@ type Handlers = {
   readonly [Kind in RequestKind]: (request: RequestOf<Kind>, id: number) => Results[Kind] | Promise<Results[Kind]>;
 };
 
-/** How long an export runs before it lets others have a turn. */
-const EXPORT_SLICE_MILLISECONDS = 8;
+/** How long a job runs before it lets others have a turn. */
+const SLICE_MILLISECONDS = 8;
 
 /** Timers count in 31 bits. */
 const LONGEST_INTERVAL_MILLISECONDS = 2 ** 31 - 1;
 
-/** They change nothing that an export looks at. */
-const PASS_AN_EXPORT: ReadonlySet<RequestKind> = new Set<RequestKind>(['read', 'flush', 'stats']);
+type JobKind = 'export' | 'deleteSnapshot';
+
+/** What may be answered between the steps of a job that came before it. None of them is a job itself. */
+const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
+  /** An export is of one moment: what changes nothing that it looks at. */
+  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState']),
+  /**
+   * What a snapshot holds is copied away from before it is written, so the disk may be used in all ways. What looks at the
+   * snapshots, or changes which there are, waits until it is clear whether this one is there.
+   */
+  deleteSnapshot: new Set<RequestKind>(['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats']),
+};
 
 /** Answers what arrives at `port`, for ever. */
 export function serve(port: ServerPort, options: ServerOptions): void {
@@ -132,7 +143,15 @@ class Server {
     discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
-    export: (_, id) => this.#disk().export({ between: this.#betweenSteps(id) }),
+    export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id)),
+    listSnapshots: () => this.#disk().snapshots.list(),
+    createSnapshot: ({ snapshot }) => this.#disk().snapshots.create(snapshot),
+    gotoSnapshot: ({ id: snapshot }) => this.#disk().snapshots.goto(snapshot),
+    deleteSnapshot: ({ id: snapshot }, id) =>
+      this.#disk().snapshots.delete(snapshot, this.#betweenSteps('deleteSnapshot', id)).then(nothing),
+    readVmState: ({ id: snapshot, offset, length }) => this.#disk().snapshots.readVmState(snapshot, offset, length),
+    writeVmState: ({ offset, bytes, options }) => this.#disk().snapshots.writeVmState(offset, bytes, options),
+    discardVmState: () => this.#disk().snapshots.discardVmState().then(nothing),
     close: () => this.#close(),
     inspect: async ({ directory, blob, backing }) => {
       const files = await this.#openDirectory(directory);
@@ -205,20 +224,21 @@ class Server {
   }
 
   /** Tells the progress, and now and then looks at what has arrived. */
-  #betweenSteps(id: number): (progress: Progress) => Promise<void> {
+  #betweenSteps(job: JobKind, id: number): BetweenSteps {
     let sliceEnds = 0;
     return async (progress) => {
       const finished = progress.done >= progress.total;
       if (performance.now() < sliceEnds && !finished) return;
       this.#port.postMessage({ id, progress }, []);
       await nextTask();
-      this.#checkNotCancelled(id);
+      // What is done is not undone: only its answer is left to be sent.
+      if (!finished) this.#checkNotCancelled(id);
       for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-        if (!PASS_AN_EXPORT.has(next.request.kind)) break;
+        if (!PASS[job].has(next.request.kind)) break;
         this.#waiting.shift();
         await this.#answer(next);
       }
-      sliceEnds = performance.now() + EXPORT_SLICE_MILLISECONDS;
+      sliceEnds = performance.now() + SLICE_MILLISECONDS;
     };
   }
 

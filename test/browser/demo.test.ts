@@ -10,26 +10,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DemoAutomation } from '../../demo/src/main.js';
 import { createImage } from '../../src/image/create.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { checkImage, checkOverlay, fileFromGuestDisk } from './guest-image.js';
+import { GuestPage } from './guest-page.js';
 import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 
-declare global {
-  interface Window {
-    demo: DemoAutomation;
-  }
-}
-
-const BOOT_MILLISECONDS = 240_000;
-const COMMAND_MILLISECONDS = 90_000;
 const SUM = /\b[0-9a-f]{64}\b/;
 
 let server: FolderServer;
 let browser: TestBrowser;
 let folder: string;
 let page: Page;
+let guest: GuestPage;
 let sum: string;
 
 beforeAll(async () => {
@@ -46,32 +39,14 @@ afterAll(async () => {
 
 showConsoleOnFailure(() => browser);
 
-const state = () => page.evaluate(() => document.documentElement.dataset['state']);
-
-async function booted(): Promise<void> {
-  const ended = await page.waitForFunction(
-    () => /^(ready|error)$/.exec(document.documentElement.dataset['state'] ?? '')?.[0],
-    null,
-    { timeout: BOOT_MILLISECONDS },
-  );
-  expect(await ended.jsonValue(), await page.locator('#notice').innerText()).toBe('ready');
-  // The shell comes after the mark.
-  await run('true');
+async function open(url: string): Promise<void> {
+  guest = await GuestPage.open(browser, url);
+  page = guest.page;
 }
 
-let commands = 0;
-
-/** Types a command on the guest's serial console; resolves with what it printed. */
-async function run(command: string): Promise<string> {
-  const mark = `m${++commands}`;
-  // The empty quotes keep the echo of the typed line from looking like the marks it prints.
-  await page.evaluate((text) => window.demo.send(text), `echo BEGIN''-${mark}; ${command}; echo END''-${mark}\n`);
-  await page.waitForFunction((end) => window.demo.output().includes(end), `END-${mark}`, {
-    timeout: COMMAND_MILLISECONDS,
-  });
-  const output = await page.evaluate(() => window.demo.output());
-  return output.slice(output.indexOf(`BEGIN-${mark}`) + mark.length + 6, output.indexOf(`END-${mark}`)).trim();
-}
+const state = () => guest.state();
+const booted = () => guest.booted();
+const run = (command: string) => guest.run(command);
 
 /** Runs `start` in the page, which begins a download, and stores that under `name`. */
 async function download(name: string, start: () => Promise<unknown>): Promise<string> {
@@ -167,7 +142,7 @@ async function sha256(path: string): Promise<string> {
 describe('the demo page', () => {
   it('boots the guest from the served base with a fresh overlay in OPFS', async () => {
     // Until the browser is killed, without timers: what is stable then, the guest has made so.
-    page = await browser.open(`${server.url}/?flush=guest`);
+    await open(`${server.url}/?flush=guest`);
     await booted();
     const stats = await page.evaluate(() => window.demo.stats());
     expect(stats).toMatchObject({ path: '/qcow2-wasm-demo/disk.qcow2', seam: 'flush-hook' });
@@ -249,7 +224,7 @@ describe('the demo page', () => {
     const late = SUM.exec(written)?.[0];
     expect(late, written).toBeDefined();
     await browser.relaunch();
-    page = await browser.open(`${server.url}/favicon.svg`);
+    await open(`${server.url}/favicon.svg`);
     expect(await copyStoredFiles()).toContain('disk.qcow2');
     expect(checkOverlay(join(folder, 'disk.qcow2'))).toMatchObject({ errors: 0 });
     await plantFile('incoming.qcow2');

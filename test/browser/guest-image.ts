@@ -37,21 +37,58 @@ export function checkOverlay(path: string): Omit<ImageCheck, 'backingFile'> {
   return { errors: report['check-errors'] + (report.corruptions ?? 0), leaks: report.leaks ?? 0 };
 }
 
-/** Reads a file out of the ext4 on the second partition of `image`; resolves with its path on this machine. */
-export async function fileFromGuestDisk(options: { image: string; path: string; folder: string }): Promise<string> {
-  const { image, path, folder } = options;
+export interface ListedSnapshot {
+  readonly id: string;
+  readonly name: string;
+  readonly vmStateBytes: number;
+}
+
+/** The snapshots of an image as `qemu-img` lists them. */
+export function snapshotsOf(path: string): ListedSnapshot[] {
+  const info = JSON.parse(run('qemu-img', ['info', '--output=json', path])) as {
+    snapshots?: { id: string; name: string; 'vm-state-size': number }[];
+  };
+  return (info.snapshots ?? []).map(({ id, name, ...rest }) => ({ id, name, vmStateBytes: rest['vm-state-size'] }));
+}
+
+/** A snapshot of the disk alone, as QEMU makes one. */
+export function addQemuSnapshot(path: string, name: string): void {
+  run('qemu-img', ['snapshot', '-c', name, path]);
+}
+
+export interface GuestDisk {
+  readonly image: string;
+  /** The disk as it was then; as it is now, unless told. */
+  readonly snapshot?: string;
+  /** Where copies go. */
+  readonly folder: string;
+}
+
+/** Reads a file out of a guest's disk, which must be clean (`guestFileSystem`); resolves with its path on this machine. */
+export async function fileFromGuestDisk(disk: GuestDisk & { readonly path: string }): Promise<string> {
+  const target = join(disk.folder, 'from-guest');
+  run('debugfs', ['-R', `dump ${disk.path} ${target}`, await guestFileSystem(disk)]);
+  return target;
+}
+
+/**
+ * Copies the ext4 on the second partition of a guest's disk; resolves with the path of the copy. Throws unless it is clean
+ * once its journal is replayed.
+ */
+export async function guestFileSystem({ image, snapshot, folder }: GuestDisk): Promise<string> {
   const raw = join(folder, 'disk.raw');
   const partition = join(folder, 'partition.ext4');
-  const target = join(folder, 'from-guest');
-  run('qemu-img', ['convert', '-O', 'raw', image, raw]);
+  const moment = snapshot === undefined ? [] : ['-l', snapshot];
+  run('qemu-img', ['convert', ...moment, '-O', 'raw', image, raw]);
   const { start, sectors } = await partitionEntry(raw, 2);
   const range = ['bs=512', `skip=${start}`, `count=${sectors}`, 'conv=sparse', 'status=none'];
   run('dd', [`if=${raw}`, `of=${partition}`, ...range]);
   // The guest is running: what it synced may be in the journal only. Status 1: something was put right.
   const { status, stdout } = spawnSync('e2fsck', ['-p', partition], { encoding: 'utf8', env: environment });
   if (status !== 0 && status !== 1) throw new Error(`e2fsck ended with status ${status}: ${stdout}`);
-  run('debugfs', ['-R', `dump ${path} ${target}`, partition]);
-  return target;
+  // A full check that changes nothing ends with a failure if anything is left to put right.
+  run('e2fsck', ['-fn', partition]);
+  return partition;
 }
 
 async function partitionEntry(raw: string, number: number): Promise<{ start: number; sectors: number }> {

@@ -4,8 +4,8 @@
  *
  * - `serveFolder` gives a folder (and others, mounted below it) an origin on 127.0.0.1: a secure context, as OPFS needs.
  *   Storage belongs to the origin, so keep one server for all pages of a test.
- * - `launchBrowser` starts Debian's Chromium on a fresh profile. `kill()` ends the browser process as a power cut would
- *   end it (SIGKILL), `relaunch()` starts it again on the same profile.
+ * - `launchBrowser` starts Debian's Chromium on a fresh profile. `kill()` ends all its processes as a power cut would end
+ *   them (SIGKILL), `relaunch()` starts it again on the same profile. `opfsFiles()` are the files in OPFS as a kill left them.
  * - `showConsoleOnFailure` prints what the pages said when a test fails.
  */
 import { mkdtemp, readFile, readdir, rm, stat } from 'node:fs/promises';
@@ -99,15 +99,26 @@ export class TestBrowser {
     return this.#lines.join('\n');
   }
 
-  /** Ends the browser and all its processes with SIGKILL: nothing gets to say goodbye. The profile stays. */
+  /** Ends the browser and all its processes at once with SIGKILL: nothing gets to say goodbye. The profile stays. */
   async kill(): Promise<void> {
     const context = this.#running();
     const processId = await this.#browserProcess();
     const closed = new Promise<void>((resolve) => context.once('close', () => resolve()));
-    process.kill(processId, 'SIGKILL');
+    // Playwright gives the browser a process group of its own, with all its helpers in it.
+    process.kill(-processId, 'SIGKILL');
     await closed;
     await this.#processesEnded();
     this.#context = null;
+  }
+
+  /**
+   * The files in OPFS where Chromium keeps them, whichever origin they are of; their names are not kept there. Nothing but
+   * pages writes them, so after `kill()` they are as the kill left them.
+   */
+  async opfsFiles(): Promise<string[]> {
+    const kept = join(this.#profile, 'Default/File System');
+    const names = await readdir(kept, { recursive: true });
+    return names.filter((name) => /\/t\/\d+\/\d+$/.test(name)).map((name) => join(kept, name));
   }
 
   /** Starts the browser again on the same profile, after `kill()` or instead of the one that runs. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { attach } from '../../src/v86/attach.js';
 import { localDisk, V86Disk } from '../../src/v86/v86-disk.js';
-import type { V86Emulator } from '../../src/v86/v86-types.js';
+import type { V86Emulator, V86Event } from '../../src/v86/v86-types.js';
 import { FaultDisk } from './fault-disk.js';
 import { MemoryDisk } from './memory-disk.js';
 
@@ -13,11 +13,11 @@ class StrangeEmulator implements V86Emulator {
   running = true;
   readonly #listeners = new Set<() => void>();
 
-  add_listener(_event: 'emulator-loaded', listener: () => void): void {
-    this.#listeners.add(listener);
+  add_listener(event: V86Event, listener: () => void): void {
+    if (event === 'emulator-loaded') this.#listeners.add(listener);
   }
 
-  remove_listener(_event: 'emulator-loaded', listener: () => void): void {
+  remove_listener(_event: V86Event, listener: () => void): void {
     this.#listeners.delete(listener);
   }
 
@@ -36,6 +36,18 @@ class StrangeEmulator implements V86Emulator {
 
   is_running(): boolean {
     return this.running;
+  }
+
+  async save_state(): Promise<ArrayBuffer> {
+    return new ArrayBuffer(16);
+  }
+
+  async restore_state(): Promise<void> {
+    throw new Error('not asked for here');
+  }
+
+  get_instruction_counter(): number {
+    return 0;
   }
 }
 
@@ -103,6 +115,9 @@ describe('attaching to an emulator without the seam', () => {
         flushesSent++;
         return neverAnswered();
       },
+      snapshots: null,
+      clusterSize: 65536,
+      backingFile: null,
     });
     const emulator = new StrangeEmulator();
     emulator.load(disk);

@@ -8,6 +8,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { V86 } from 'v86';
 import { findDrive, missingFromSeam } from '../../src/v86/ata-hook.js';
 import { attach, type Attachment } from '../../src/v86/attach.js';
+import { RunningTime } from '../../src/v86/running-time.js';
+import { readSavedState } from '../../src/v86/saved-state.js';
 import { localDisk, type DiskFault, type V86Disk } from '../../src/v86/v86-disk.js';
 import type { AtaInterface, V86Emulator } from '../../src/v86/v86-types.js';
 import { FaultDisk } from './fault-disk.js';
@@ -90,6 +92,42 @@ describe('the installed v86', () => {
     const state = await emulator.save_state();
     expect(state.byteLength).toBeGreaterThan(0);
     expect(disk.get_state()).toEqual(['contract', 8 * 2 ** 20, expect.any(Number)]);
+  });
+});
+
+describe('a saved state', () => {
+  it('is in the format that we take apart: version, sizes, devices, RAM as packed pages and a bitmap', async () => {
+    const { shape, ram, buffers } = readSavedState(await emulator.save_state());
+    expect(shape, MOVED).toMatchObject({ stateVersion: 6, memoryBytes: 64 * 2 ** 20, vgaBytes: 2 * 2 ** 20 });
+    expect(shape.devices, MOVED).toEqual(expect.arrayContaining([52, 85]));
+    expect(ram, MOVED).not.toBeNull();
+    expect(ram!.bitmap.length, MOVED).toBe((64 * 2 ** 20) / 4096 / 8);
+    expect(
+      buffers.some(({ length }) => length === 2 * 2 ** 20),
+      MOVED,
+    ).toBe(true);
+  });
+});
+
+describe('the emulator', () => {
+  it('tells when it starts and stops', async () => {
+    const time = new RunningTime(emulator);
+    await emulator.run();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(time.total, MOVED).toBeGreaterThan(10);
+    await emulator.stop();
+    const { total } = time;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(time.total, MOVED).toBe(total);
+    time.dispose();
+  });
+
+  it('counts its instructions', async () => {
+    const before = emulator.get_instruction_counter();
+    await emulator.run();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await emulator.stop();
+    expect(emulator.get_instruction_counter(), MOVED).not.toBe(before);
   });
 });
 

@@ -20,11 +20,17 @@ export function readArrayBuffer(path: string): ArrayBuffer {
   return buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer;
 }
 
+export const MEMORY_BYTES = 64 * 2 ** 20;
+
 /** A machine with `disk` as its first drive, built but not running once `emulator-loaded` comes. */
-export function createMachine(disk: V86Disk | V86Image, firmware?: MachineFirmware): V86 {
+export function createMachine(
+  disk: V86Disk | V86Image,
+  firmware: MachineFirmware | null = null,
+  memoryBytes = MEMORY_BYTES,
+): V86 {
   return new V86({
     wasm_path: join(V86_BUILD, 'v86.wasm'),
-    memory_size: 64 * 2 ** 20,
+    memory_size: memoryBytes,
     vga_memory_size: 2 * 2 ** 20,
     disable_speaker: true,
     autostart: false,

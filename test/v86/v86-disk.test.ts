@@ -3,10 +3,17 @@ import { isQcow2Error } from '../../src/errors.js';
 import { NotResident } from '../../src/storage/not-resident.js';
 import { localDisk, MAXIMUM_DISK_BYTES, remoteDisk, V86Disk, type DiskFault } from '../../src/v86/v86-disk.js';
 import type { RemoteDisk } from '../../src/worker/remote-disk.js';
+import { createImage, localSnapshots, MemoryStorage, openImage } from '../../src/index.js';
 import { FaultDisk } from './fault-disk.js';
 import { MemoryDisk } from './memory-disk.js';
 
 const later = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+function noSnapshots(): RemoteDisk['snapshots'] {
+  const storage = new MemoryStorage();
+  createImage(storage, { size: 512 });
+  return localSnapshots(openImage(storage));
+}
 
 /** A remote whose reads are fast and whose writes are slow, and which keeps no order of its own. */
 function delayedRemote(size: number, delay: { read: number; write: number }): RemoteDisk & { bytes: Uint8Array } {
@@ -15,6 +22,7 @@ function delayedRemote(size: number, delay: { read: number; write: number }): Re
   return {
     bytes,
     info: { ...info, refcountBits: 16, lazyRefcounts: false, backingFile: null },
+    snapshots: noSnapshots(),
     read: async (offset, length) => {
       await later(delay.read);
       return bytes.slice(offset, offset + length);
@@ -143,6 +151,32 @@ describe('a disk object', () => {
     expect(() => localDisk(new MemoryDisk(4096), { name: 'a' }).set_state(disk.get_state())).not.toThrow();
     expect(() => localDisk(new MemoryDisk(4096), { name: 'b' }).set_state(disk.get_state())).toThrow('disk "a"');
     expect(() => localDisk(new MemoryDisk(8192), { name: 'a' }).set_state(disk.get_state())).toThrow('4096 bytes');
+  });
+
+  it('refuses a state that is none of a disk', () => {
+    const disk = localDisk(new MemoryDisk(4096), { name: 'a' });
+    for (const state of [null, undefined, 7, [], ['a', 4096, 'many']]) {
+      expect(() => disk.set_state(state)).toThrow(expect.objectContaining({ code: 'BAD_ARGUMENT' }));
+    }
+  });
+
+  it('takes the state of a disk of another name only while it becomes a snapshot', async () => {
+    const disk = localDisk(new MemoryDisk(4096), { name: 'a' });
+    await disk.becomeSnapshot(async () => disk.set_state(['b', 4096, 1]));
+    expect(() => disk.set_state(['b', 4096, 1])).toThrow('disk "b"');
+    await expect(disk.becomeSnapshot(async () => disk.set_state(['b', 8192, 1]))).rejects.toThrow('8192 bytes');
+    expect(() => disk.set_state(['b', 4096, 1])).toThrow('disk "b"');
+  });
+
+  it('knows of the image behind it what it was told', () => {
+    const storage = new MemoryStorage();
+    createImage(storage, { size: 4096, clusterSize: 4096, backing: { name: 'base', format: 'raw' } });
+    const image = openImage(storage, { backing: new MemoryDisk(4096) });
+    const snapshots = localSnapshots(image);
+    expect(localDisk(image, { snapshots }).source).toMatchObject({ snapshots, clusterSize: 4096, backingFile: 'base' });
+    expect(localDisk(new MemoryDisk(4096)).source).toMatchObject({ snapshots: null, backingFile: null });
+    const remote = delayedRemote(4096, { read: 0, write: 0 });
+    expect(remoteDisk(remote).source).toMatchObject({ snapshots: remote.snapshots, clusterSize: 65536 });
   });
 
   it('reports a failed request and gives v86 no bytes for it', async () => {

@@ -10,6 +10,7 @@ import { MemoryFolder } from './memory-files.js';
 import { expectSameBytes } from './same-bytes.js';
 
 const MIB = 1 << 20;
+const NOW = { of: 'disk', snapshots: true } as const;
 
 let folder: MemoryFolder;
 
@@ -208,7 +209,7 @@ describe('an export', () => {
     await client.call(openRequest({ create: { backing: { name: 'base.raw', format: 'raw' } }, backing: ['base.raw'] }));
     const order: string[] = [];
     const progress: Progress[] = [];
-    const exported = client.call({ kind: 'export' }, { onProgress: (step) => progress.push(step) });
+    const exported = client.call({ kind: 'export', content: NOW }, { onProgress: (step) => progress.push(step) });
     const done = [
       exported.then(() => order.push('export')),
       client.call({ kind: 'read', offset: 0, length: 512 }).then(() => order.push('read')),
@@ -231,7 +232,10 @@ describe('an export', () => {
     await client.call(openRequest({ create: { size: 16 * MIB } }));
     await client.call({ kind: 'write', offset: 0, bytes: patternBytes(16 * MIB) });
     const abort = new AbortController();
-    const exported = client.call({ kind: 'export' }, { signal: abort.signal, onProgress: () => abort.abort() });
+    const exported = client.call(
+      { kind: 'export', content: NOW },
+      { signal: abort.signal, onProgress: () => abort.abort() },
+    );
     await expect(exported).rejects.toMatchObject({ code: 'ABORTED' });
     expect([...folder.files.keys()]).toEqual(['disk.qcow2']);
     expectSameBytes(await client.call({ kind: 'read', offset: 1, length: 3 }), patternBytes(4).slice(1));
@@ -240,8 +244,8 @@ describe('an export', () => {
   it('takes the place of the export before', async () => {
     const { client } = connect(folder.openDirectory);
     await client.call(openRequest({ create: { size: MIB } }));
-    await client.call({ kind: 'export' });
-    await client.call({ kind: 'export' });
+    await client.call({ kind: 'export', content: NOW });
+    await client.call({ kind: 'export', content: NOW });
     expect([...folder.files.keys()].filter((name) => name !== 'disk.qcow2')).toHaveLength(1);
   });
 });

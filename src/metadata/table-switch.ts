@@ -1,0 +1,335 @@
+/**
+ * Table switch: puts any set of an image's tables in place of the old ones in one step, the write of 48 bytes in the header's
+ * first sector. All of a snapshot operation is such a step: the refcounts that it changes, the COPIED flags that follow from
+ * them, the active L1 table, the snapshot table and the size of the disk. In place these would have to agree across many
+ * writes, and no order of them leaves a good image at every moment (invariants 5 and 9 of `write-order.ts`).
+ *
+ *   flush -> new L2 tables, L1 tables, snapshot table
+ *         -> copies of all refcount blocks with a count that changes, new refcount table
+ *         -> |barrier| -> header: L1, refcount table, snapshot table, size -> |barrier| -> all tables read anew
+ *
+ * - What is new lies in clusters that were free. Until the switch they are counted and named by nobody: a crash leaks them.
+ * - What is old loses its count in the new blocks: after the switch nothing has leaked, and before it nothing was freed.
+ * - Nothing is allocated before every count has been found to fit its width.
+ * - An L2 table whose flags change is replaced by a copy, unless it is right as it is.
+ */
+import type { HostOffset } from '../disk.js';
+import { Qcow2Error } from '../errors.js';
+import { HIGH_COPIED } from '../format/l2-entry.js';
+import { getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
+import { setUint64, viewOf } from '../util/big-endian.js';
+import { alignDown, divideUp, hex } from '../util/integers.js';
+import type { ClusterRun } from './allocator.js';
+import type { ChangeableTables } from './changeable-tables.js';
+import { CountChanges } from './count-changes.js';
+import { L2References, namedTables, type NamedTable } from './l2-references.js';
+
+/** What the image is to be. */
+export interface NextTables {
+  /** Bytes of the disk. */
+  readonly size: number;
+  /** The active L1 table: the offset of each L2 table, 0 for none. */
+  readonly l1: Float64Array;
+  /** Written beside it, with the same L2 tables: what becomes the L1 table of a new snapshot. Null for none. */
+  readonly snapshotL1: Float64Array | null;
+  /** The snapshot table, and its entries. It is told where `snapshotL1` has come to lie. */
+  readonly snapshotCount: number;
+  readonly snapshotTable: (l1Offset: HostOffset) => Uint8Array;
+  /** Bytes of the snapshot table as it is now. */
+  readonly oldSnapshotTableBytes: number;
+  /** The L1 tables of the snapshots that stay. */
+  readonly keptL1Tables: readonly { readonly l1Offset: HostOffset; readonly l1Entries: number }[];
+}
+
+interface TablePlace {
+  readonly host: HostOffset;
+  /** Bytes. */
+  readonly length: number;
+}
+
+export class TableSwitch {
+  readonly references: L2References;
+  /** What the caller's own references come and go by; the tables' own are added here. */
+  readonly changes: CountChanges;
+  readonly #tables: ChangeableTables;
+  /** Places taken, to be given back if it comes to nothing. */
+  readonly #taken: TablePlace[] = [];
+  readonly #freed: { host: HostOffset; count: number }[] = [];
+  /** Where refcount blocks lie that move. */
+  readonly #movedBlocks = new Set<HostOffset>();
+
+  /** All that waits in memory is written, so that the file can be read as it is. */
+  constructor(tables: ChangeableTables, changes = new CountChanges()) {
+    this.#tables = tables;
+    this.changes = changes;
+    this.references = new L2References(tables);
+    this.#writeAll();
+  }
+
+  /**
+   * Makes the switch; the caller then has the tables read anew. Returns the clusters that have become free. Throws `LIMIT`
+   * where a count would not fit its width, `CORRUPT`, and what the storage fails with; the image is as it was then.
+   */
+  commit(next: NextTables): ClusterRun[] {
+    this.#checkCounts();
+    try {
+      this.#commit(next);
+      return this.#freed;
+    } catch (error) {
+      this.#giveBack();
+      throw error;
+    }
+  }
+
+  #commit(next: NextTables): void {
+    const { storage, header, geometry } = this.#tables;
+    const { clusterSize } = geometry;
+    const old = header.value;
+    const moved = this.#rewriteL2Tables(next);
+    const snapshotL1 = next.snapshotL1 && this.#writeL1(next.snapshotL1, moved, false);
+    const table = next.snapshotTable(snapshotL1 ?? 0);
+    const snapshotsOffset = this.#write(table);
+    const l1Offset = this.#writeL1(next.l1, moved, true);
+    this.#release({ host: old.l1Offset, length: old.l1Entries * 8 });
+    this.#release({ host: old.snapshotsOffset, length: next.oldSnapshotTableBytes });
+    const refcountTable = this.#rewriteRefcounts();
+    this.#checkFreed(next);
+    storage.flush();
+    header.setTables({
+      size: next.size,
+      l1Offset,
+      l1Entries: next.l1.length,
+      refcountTableOffset: refcountTable.host,
+      refcountTableClusters: refcountTable.length / clusterSize,
+      snapshotCount: next.snapshotCount,
+      snapshotsOffset,
+    });
+    storage.flush();
+  }
+
+  /** Copies of the active L2 tables whose COPIED flags will be wrong, by where the table is now. */
+  #rewriteL2Tables({ l1, snapshotL1 }: NextTables): ReadonlyMap<HostOffset, HostOffset> {
+    const { clusterSize } = this.#tables.geometry;
+    const moved = new Map<HostOffset, HostOffset>();
+    const shared = new Map(
+      namedTables(snapshotL1 ?? [], this.#tables.geometry).map((table) => [table.host, table.times]),
+    );
+    for (const table of namedTables(l1, this.#tables.geometry)) {
+      const bytes = this.#withRightFlags(table);
+      if (bytes === null) continue;
+      const host = this.#write(bytes);
+      moved.set(table.host, host);
+      const times = table.times + (shared.get(table.host) ?? 0);
+      // It was allocated with a count of one.
+      this.changes.add(host / clusterSize, times - 1);
+      this.changes.add(table.host / clusterSize, -times);
+    }
+    return moved;
+  }
+
+  /** The bytes of the table with the flags that follow from the counts to be; null where they are right already. */
+  #withRightFlags(table: NamedTable): Uint8Array | null {
+    const { clusterSize } = this.#tables.geometry;
+    const wrong: number[] = [];
+    this.#nextInUse(table.host);
+    const bytes = this.references.visit(table, {
+      cluster: (host, at, copied) => {
+        if (copied !== (this.#nextInUse(host) === 1)) wrong.push(at);
+      },
+      compressed: ({ host }) => this.#nextInUse(alignDown(host, clusterSize)),
+    });
+    for (const at of wrong) bytes[at]! ^= HIGH_COPIED >>> 24;
+    return wrong.length === 0 ? null : bytes;
+  }
+
+  #writeL1(hosts: Float64Array, moved: ReadonlyMap<HostOffset, HostOffset>, active: boolean): HostOffset {
+    const bytes = new Uint8Array(hosts.length * 8);
+    const view = viewOf(bytes);
+    hosts.forEach((old, index) => {
+      const host = moved.get(old) ?? old;
+      setUint64(view, index * 8, host);
+      if (active && host !== 0 && this.#nextCount(host) === 1) bytes[index * 8]! |= HIGH_COPIED >>> 24;
+    });
+    return this.#write(bytes);
+  }
+
+  /** Writes every refcount block with a count that changes to a new place, and a refcount table that names those. */
+  #rewriteRefcounts(): TablePlace {
+    const { storage, writable } = this.#tables;
+    const { table } = writable.refcounts;
+    const { blocks: places, place } = this.#takeRefcountPlaces();
+    this.#release(this.#refcountTablePlace());
+    this.#writeAll();
+    const blocks = new Map([...places.keys()].map((index) => [index, this.#blockContent(index)]));
+    this.changes.forEach((cluster, change) => this.#applyChange(blocks, cluster, change));
+    for (const [index, block] of blocks) storage.write(places.get(index)!, block);
+    const content = table.encodeGrown(table.entries);
+    for (const [index, host] of places) setUint64(viewOf(content), index * 8, host);
+    storage.write(place.host, content);
+    return place;
+  }
+
+  /**
+   * Room for the refcount table, which may grow for it, and for all blocks with counts that change. A block that moves
+   * leaves its cluster, whose count lies in a block that has to move, too.
+   */
+  #takeRefcountPlaces(): { readonly blocks: ReadonlyMap<number, HostOffset>; readonly place: TablePlace } {
+    const { clusterSize } = this.#tables.geometry;
+    const { table } = this.#tables.writable.refcounts;
+    const blocks = new Map<number, HostOffset>();
+    for (;;) {
+      const place = this.#refcountTablePlace();
+      const host = this.#take(place.length);
+      const taken = this.#taken.length;
+      let missing = this.#blocksWithout(blocks, place);
+      while (missing.size > 0) {
+        for (const index of missing) {
+          blocks.set(index, this.#take(clusterSize));
+          this.#movedBlocks.add(table.get(index));
+          this.#release({ host: table.get(index), length: clusterSize });
+        }
+        missing = this.#blocksWithout(blocks, place);
+      }
+      if (this.#refcountTablePlace().host === place.host) return { blocks, place: { host, length: place.length } };
+      // It has grown, and so moved. Nobody knows of the place taken for it.
+      this.#tables.writable.allocator.free(host, place.length);
+      this.#taken.splice(taken - 1, 1);
+    }
+  }
+
+  #refcountTablePlace(): TablePlace {
+    const { header, geometry } = this.#tables;
+    const { refcountTableOffset, refcountTableClusters } = header.value;
+    return { host: refcountTableOffset, length: refcountTableClusters * geometry.clusterSize };
+  }
+
+  #applyChange(blocks: ReadonlyMap<number, Uint8Array>, cluster: number, change: number): void {
+    const { refcountBlockEntries, refcountOrder } = this.#tables.geometry;
+    const index = Math.floor(cluster / refcountBlockEntries);
+    const entry = cluster - index * refcountBlockEntries;
+    const block = blocks.get(index)!;
+    const count = getRefcountEntry(block, 0, refcountOrder, entry);
+    this.#checkCount(cluster, count, change);
+    setRefcountEntry(block, 0, refcountOrder, entry, count + change);
+    if (count + change === 0) this.#noteFree(cluster);
+  }
+
+  /** The tables of a bad snapshot may name metadata that stays, and that would be lost. */
+  #checkFreed({ keptL1Tables }: NextTables): void {
+    const { clusterSize } = this.#tables.geometry;
+    const { table } = this.#tables.writable.refcounts;
+    for (const { host, count } of this.#freed) {
+      const end = host + count * clusterSize;
+      const inL1 = keptL1Tables.some(({ l1Offset, l1Entries }) => host < l1Offset + l1Entries * 8 && l1Offset < end);
+      if (host === 0 || inL1) this.#refuseFree(host);
+      for (let at = host; at < end; at += clusterSize) {
+        if (table.names(at) && !this.#movedBlocks.has(at)) this.#refuseFree(at);
+      }
+    }
+  }
+
+  /** They come in the order of the file. */
+  #noteFree(cluster: number): void {
+    const { clusterSize } = this.#tables.geometry;
+    const last = this.#freed.at(-1);
+    if (last !== undefined && last.host + last.count * clusterSize === cluster * clusterSize) last.count++;
+    else this.#freed.push({ host: cluster * clusterSize, count: 1 });
+  }
+
+  /** Blocks that count what changes, the place of the refcount table among it, and have no place in `blocks`. */
+  #blocksWithout(blocks: ReadonlyMap<number, HostOffset>, refcountTable: TablePlace): Set<number> {
+    const { refcountBlockEntries, clusterSize } = this.#tables.geometry;
+    const missing = new Set<number>();
+    const look = (cluster: number): void => {
+      const index = Math.floor(cluster / refcountBlockEntries);
+      if (!blocks.has(index)) missing.add(index);
+    };
+    this.changes.forEach(look);
+    for (let at = 0; at < refcountTable.length; at += clusterSize) look((refcountTable.host + at) / clusterSize);
+    return missing;
+  }
+
+  #blockContent(index: number): Uint8Array {
+    const content = new Uint8Array(this.#tables.geometry.clusterSize);
+    this.#tables.storage.read(this.#tables.writable.refcounts.table.get(index), content);
+    return content;
+  }
+
+  #nextCount(host: HostOffset): number {
+    const cluster = host / this.#tables.geometry.clusterSize;
+    return this.#tables.writable.refcounts.get(cluster) + this.changes.get(cluster);
+  }
+
+  /** The count to be of what the active disk will name. With wrong counts it could be free, and be lost. */
+  #nextInUse(host: HostOffset): number {
+    const count = this.#nextCount(host);
+    if (count <= 0) this.#refuseFree(host);
+    return count;
+  }
+
+  #refuseFree(host: HostOffset): never {
+    const what = `the cluster at ${hex(host)} would be free and is still in use`;
+    throw new Qcow2Error('CORRUPT', `${what}; the image needs to be checked`);
+  }
+
+  #checkCounts(): void {
+    const { refcounts } = this.#tables.writable;
+    this.changes.forEach((cluster, change) => this.#checkCount(cluster, refcounts.get(cluster), change));
+  }
+
+  /** What changes is named, so it is counted in a good image. */
+  #checkCount(cluster: number, count: number, change: number): void {
+    const next = count + change;
+    if (count === 0 || next < 0 || next > this.#tables.geometry.maxRefcount) this.#refuseChange(cluster, count, change);
+  }
+
+  #refuseChange(cluster: number, count: number, change: number): never {
+    const { clusterSize, maxRefcount, refcountBits } = this.#tables.geometry;
+    const where = `the cluster at ${hex(cluster * clusterSize)} has refcount ${count}`;
+    if (count === 0 || count + change < 0) {
+      throw new Qcow2Error('CORRUPT', `${where}, and more references than that; the image needs to be checked`);
+    }
+    const limit = `with ${refcountBits} bits it can't exceed ${maxRefcount}`;
+    throw new Qcow2Error('LIMIT', `${where} and would have ${count + change}; ${limit}`);
+  }
+
+  /** Room for `length` bytes, which is 0 for none. */
+  #take(length: number): HostOffset {
+    const clusters = divideUp(length, this.#tables.geometry.clusterSize);
+    if (clusters === 0) return 0;
+    const host = this.#tables.writable.allocator.allocateContiguous(clusters);
+    this.#taken.push({ host, length });
+    return host;
+  }
+
+  #write(bytes: Uint8Array): HostOffset {
+    const { storage, geometry, caches } = this.#tables;
+    const host = this.#take(bytes.length);
+    const whole = new Uint8Array(divideUp(bytes.length, geometry.clusterSize) * geometry.clusterSize);
+    whole.set(bytes);
+    for (const cache of caches) cache.forget(host, whole.length);
+    if (whole.length > 0) storage.write(host, whole);
+    return host;
+  }
+
+  /** What lies there is not needed after the switch. */
+  #release({ host, length }: TablePlace): void {
+    const { clusterSize } = this.#tables.geometry;
+    for (let at = host; at < host + length; at += clusterSize) {
+      this.#checkCount(at / clusterSize, this.#nextCount(at), -1);
+      this.changes.add(at / clusterSize, -1);
+    }
+  }
+
+  #writeAll(): void {
+    const { order, refcounts } = this.#tables.writable;
+    order.flush();
+    refcounts.write();
+  }
+
+  /** A storage that has failed takes no more; the image is opened again then, and what was taken has leaked. */
+  #giveBack(): void {
+    if (this.#tables.storage.poisoned) return;
+    for (const { host, length } of this.#taken) this.#tables.writable.allocator.free(host, length);
+  }
+}

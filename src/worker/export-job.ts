@@ -1,0 +1,61 @@
+/**
+ * What an export writes: the disk, flattened, with its snapshots or without them; the disk of one snapshot; or the file as it
+ * is. The image is not changed, and must not be changed between the steps.
+ */
+import type { Disk } from '../disk.js';
+import { SECTOR_BYTES } from '../format/limits.js';
+import { createImage, type CreateOptions } from '../image/create.js';
+import { openImage } from '../image/open.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
+import { copyDisk } from '../operations/copy-disk.js';
+import { copyWithSnapshots, layoutForCopy } from '../operations/snapshots/copy-with-snapshots.js';
+import { openSnapshot } from '../operations/snapshots/open-snapshot.js';
+import type { Storage } from '../storage/storage.js';
+import { alignUp } from '../util/integers.js';
+import { stepsOf, type Steps } from '../util/steps.js';
+import { copyFile } from './copy-file.js';
+import type { ExportContent } from './protocol.js';
+
+/** Writes what is asked for to `file`, which is empty. Throws `NOT_FOUND` for a snapshot that there is none of. */
+export function exportJob(image: Qcow2Image, file: Storage, content: ExportContent): Steps {
+  switch (content.of) {
+    case 'file':
+      // Opened anew, the file is marked clean; with lazy refcounts a flush alone would leave it dirty.
+      image.reopen({});
+      return copyFile(image.storage, file);
+    case 'snapshot':
+      return copyOneDisk(image, openSnapshot(image, content.key), file);
+    case 'disk':
+      return content.snapshots && image.header.snapshotCount > 0
+        ? copyAll(image, file)
+        : copyOneDisk(image, image, file);
+  }
+}
+
+function copyAll(image: Qcow2Image, file: Storage): Steps {
+  createImage(file, layoutForCopy(image));
+  const target = openImage(file);
+  return closedAtEnd(copyWithSnapshots(image, target), target);
+}
+
+function copyOneDisk(image: Qcow2Image, disk: Disk, file: Storage): Steps {
+  const { clusterSize, header } = image;
+  // An image that opened has one of these widths.
+  const refcountBits = image.refcountBits as NonNullable<CreateOptions['refcountBits']>;
+  createImage(file, { size: alignUp(disk.size, SECTOR_BYTES), version: header.version, clusterSize, refcountBits });
+  const target = openImage(file);
+  return closedAtEnd(copyDisk(disk, target), target);
+}
+
+/** The target is whole, stable and clean then. */
+function closedAtEnd(steps: Steps, target: Qcow2Image): Steps {
+  return stepsOf(
+    () => {
+      const step = steps.next();
+      if (step.done !== true) return step.value;
+      target.close();
+      return null;
+    },
+    () => steps.return?.(),
+  );
+}

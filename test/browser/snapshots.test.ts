@@ -1,0 +1,345 @@
+/**
+ * Snapshots in the demo page, in real Chromium with its real guest: memory, page cache and disk go back together, also after
+ * a reload; what is exported is right to QEMU and to e2fsprogs; the panel and the offer to resume do what they say.
+ *
+ * One profile and one guest's life for all tests, in order. The guest boots twice; everything else resumes.
+ */
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createImage, MemoryStorage, openImage } from '../../src/index.js';
+import { addQemuSnapshot, checkImage, fileFromGuestDisk, snapshotsOf } from './guest-image.js';
+import { GuestPage } from './guest-page.js';
+import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+
+/** Of the counter in the guest, which makes about ten a second. */
+const STEPS_BETWEEN_SNAPSHOTS = 60;
+const PICTURE_BYTES = 16 * 1024;
+
+let server: FolderServer;
+let browser: TestBrowser;
+let folder: string;
+let guest: GuestPage;
+let exported: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'qcow2-wasm-snapshots-'));
+  await mkdir('.tmp', { recursive: true });
+  server = await serveFolder('demo/dist', { '/guest': 'demo/guest' });
+  browser = await launchBrowser();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await server?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+showConsoleOnFailure(() => browser);
+
+/** What tells one moment of the guest from another. */
+interface Moment {
+  /** A variable of the shell. */
+  readonly name: string;
+  /** A variable of a loop that runs in the background. */
+  readonly count: number;
+  /** A file that was synced before the snapshot. */
+  readonly synced: string;
+  /** A file that was in the guest's page cache alone. */
+  readonly cached: string;
+}
+
+async function moment(): Promise<Moment> {
+  const [name = '', count, synced = '', cached = ''] = (
+    await guest.run('echo $moment $(cat /tmp/count) $(cat /root/synced) $(cat /root/cached)')
+  ).split(' ');
+  return { name, count: Number(count), synced, cached };
+}
+
+/** Makes a moment of that name and takes a snapshot of it. */
+async function saveMoment(name: string): Promise<Moment> {
+  await guest.run(`moment=${name}; echo ${name} > /root/synced; sync; echo ${name} > /root/cached`);
+  const saved = await moment();
+  await guest.save(name);
+  return saved;
+}
+
+/** The guest is as it was at `saved`, up to the time since the restore, and it goes on. */
+async function expectMoment(saved: Moment): Promise<void> {
+  const now = await moment();
+  expect(now).toEqual({ ...saved, count: now.count });
+  expect(now.count).toBeGreaterThanOrEqual(saved.count);
+  expect(now.count).toBeLessThan(saved.count + STEPS_BETWEEN_SNAPSHOTS / 2);
+  // Its clock goes on, too: a guest whose clock had stopped would wait for a minute here.
+  const startedAt = performance.now();
+  await whenCountIs(now.count + 5);
+  expect(performance.now() - startedAt).toBeLessThan(20_000);
+  // What the page cache held is on the disk now, and what is on the disk is what the page cache held.
+  const read = await guest.run('sync; echo 3 > /proc/sys/vm/drop_caches; cat /root/synced /root/cached');
+  expect(read.split(/\s+/)).toEqual([saved.synced, saved.cached]);
+}
+
+async function whenCountIs(count: number): Promise<void> {
+  await guest.run(`while read c < /tmp/count; [ "\${c:-0}" -lt ${count} ]; do usleep 100000; done`);
+}
+
+const names = async () => (await guest.snapshots()).map(({ name }) => name);
+const card = (name: string) => guest.page.locator('#snapshot-list > li').filter({ hasText: name });
+
+/** A disk whose boot sector fills the screen with red and waits. */
+function imageOfRedScreen(): Uint8Array {
+  const code = [
+    [0xb8, 0x13, 0x00, 0xcd, 0x10], // mov ax, 13h: 320 x 200 in 256 colours; int 10h
+    [0xb8, 0x00, 0xa0, 0x8e, 0xc0], // mov ax, A000h; mov es, ax
+    [0x31, 0xff, 0xb9, 0x00, 0xfa], // xor di, di; mov cx, 64000
+    [0xb0, 0x04, 0xfc, 0xf3, 0xaa], // mov al, 4; cld; rep stosb
+    [0xfb, 0xf4, 0xeb, 0xfd], // sti; hlt; jmp to the hlt
+  ];
+  const sector = new Uint8Array(512);
+  sector.set(code.flat());
+  sector.set([0x55, 0xaa], 510);
+  const storage = new MemoryStorage();
+  createImage(storage, { size: 2 ** 20 });
+  const image = openImage(storage);
+  image.write(0, sector);
+  image.close();
+  return storage.toBytes();
+}
+
+async function download(name: string): Promise<string> {
+  const [saved] = await Promise.all([
+    guest.page.waitForEvent('download', { timeout: 120_000 }),
+    guest.page.evaluate(async () => {
+      const link = document.createElement('a');
+      link.href = URL.createObjectURL(await window.demo.exportDisk());
+      link.download = 'disk.qcow2';
+      link.click();
+    }),
+  ]);
+  const path = join(folder, name);
+  await saved.saveAs(path);
+  return path;
+}
+
+describe('snapshots of the demo', () => {
+  let a: Moment;
+  let b: Moment;
+
+  it('takes two, and goes back to either: memory, page cache and disk', async () => {
+    guest = await GuestPage.open(browser, `${server.url}/`);
+    await guest.booted();
+    // The echo is a builtin of the shell, so a write of the counter is one write.
+    await guest.run('(i=0; while true; do i=$((i+1)); echo $i > /tmp/count; usleep 100000; done) & sleep 1');
+    a = await saveMoment('A');
+    await whenCountIs(a.count + STEPS_BETWEEN_SNAPSHOTS);
+    b = await saveMoment('B');
+    await whenCountIs(b.count + STEPS_BETWEEN_SNAPSHOTS);
+    await guest.run('moment=later; rm /root/synced; echo later > /root/cached; sync');
+    await guest.load('A');
+    await expectMoment(a);
+    await guest.load('B');
+    await expectMoment(b);
+    await guest.load('A');
+    await expectMoment(a);
+    expect(await names()).toEqual(['A', 'B']);
+  });
+
+  it('shows both in the panel, newest first, with pictures of the console', async () => {
+    const list = guest.page.locator('#snapshot-list > li');
+    expect(await list.locator('h3').allInnerTexts()).toEqual(['B', 'A']);
+    const pictures = await list
+      .locator('img')
+      .evaluateAll((images) =>
+        (images as HTMLImageElement[]).map(({ complete, naturalWidth }) => [complete, naturalWidth]),
+      );
+    expect(pictures).toEqual([
+      [true, 320],
+      [true, 320],
+    ]);
+    const page = guest.page;
+    await page.screenshot({ path: '.tmp/snapshots-1280.png' }).catch(() => undefined);
+    const size = page.viewportSize();
+    await page.setViewportSize({ width: 390, height: 844 });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+    await page.screenshot({ path: '.tmp/snapshots-390.png' }).catch(() => undefined);
+    if (size) await page.setViewportSize(size);
+  });
+
+  it('offers the newest on the next visit and resumes it instead of booting', async () => {
+    const mark = await guest.run('echo before-the-reload');
+    expect(mark).toBe('before-the-reload');
+    const text = await guest.page.evaluate(() => window.demo.output());
+    await guest.save('B');
+    await guest.page.reload();
+    const offer = guest.page.locator('#resume');
+    await offer.waitFor({ state: 'visible' });
+    expect(await guest.state()).toBe('booting');
+    expect(await offer.innerText()).toContain('“B”');
+    const startedAt = performance.now();
+    await guest.page.click('#resume-load');
+    await guest.whenState('ready');
+    expect(await guest.run('echo $moment')).toBe('A');
+    expect(performance.now() - startedAt).toBeLessThan(15_000);
+    expect(await offer.isVisible()).toBe(false);
+    expect(await guest.page.locator('#boot-text').innerText()).toMatch(/^Resumed in \d+\.\d s$/);
+    // The console, too, is as it was: what was printed before the reload stands above what is printed now.
+    const output = await guest.page.evaluate(() => window.demo.output());
+    expect(output.startsWith(text)).toBe(true);
+    await guest.load('A');
+    await expectMoment(a);
+  });
+
+  it('exports a disk with both in it, in which QEMU finds nothing wrong', async () => {
+    exported = await download('exported.qcow2');
+    expect(checkImage(exported)).toEqual({ errors: 0, leaks: 0, backingFile: null });
+    const found = snapshotsOf(exported);
+    expect(found.map(({ name }) => name)).toEqual(['A', 'B']);
+    for (const { vmStateBytes } of found) expect(vmStateBytes).toBeGreaterThan(4e6);
+    const file = await fileFromGuestDisk({ image: exported, snapshot: 'A', path: '/root/synced', folder });
+    expect(await readFile(file, 'utf8')).toBe('A\n');
+  });
+});
+
+describe('the panel of snapshots', () => {
+  it('takes one under the name that is typed, with Enter, and proposes the next name', async () => {
+    const { page } = guest;
+    const name = page.getByLabel('Name');
+    expect(await name.inputValue()).toBe('Snapshot 1');
+    await name.press('Enter');
+    await card('Snapshot 1').waitFor({ timeout: 30_000 });
+    await page.waitForFunction(() => document.getElementById('snapshots')?.ariaBusy === 'false');
+    expect(await name.inputValue()).toBe('Snapshot 2');
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('snapshot-name');
+    expect(await names()).toEqual(['A', 'B', 'Snapshot 1']);
+    await name.fill('A');
+    expect(await page.locator('#snapshot-take').innerText()).toBe('Replace it');
+    await name.fill('');
+  });
+
+  it('goes back to one after asking, and keeps the present as a snapshot if told to', async () => {
+    await guest.run('moment=present');
+    await guest.page.evaluate(() => document.getElementById('boot-text')!.replaceChildren());
+    await card('Snapshot 1').getByRole('button', { name: 'Restore' }).click();
+    const dialog = guest.page.locator('#confirm-restore');
+    expect(await dialog.innerText()).toContain('“Snapshot 1”');
+    await dialog.getByRole('checkbox').check();
+    await dialog.getByRole('button', { name: 'Go back' }).click();
+    // What is typed before the restore is gone with it.
+    await guest.page.waitForFunction(() =>
+      document.getElementById('boot-text')?.textContent?.startsWith('Restored in'),
+    );
+    expect(await guest.run('echo $moment')).toBe('A');
+    expect(await names()).toContain('Before Snapshot 1');
+    await guest.load('Before Snapshot 1');
+    expect(await guest.run('echo $moment')).toBe('present');
+  });
+
+  it('deletes one with the keyboard, only after asking', async () => {
+    const { page } = guest;
+    const doomed = card('Before Snapshot 1');
+    await doomed.getByRole('button', { name: /^Delete/ }).focus();
+    await page.keyboard.press('Enter');
+    expect(await page.evaluate(() => document.activeElement?.getAttribute('name'))).toBe('keep');
+    await page.keyboard.press('Enter');
+    expect(await names()).toContain('Before Snapshot 1');
+    await page.keyboard.press('Enter');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await doomed.waitFor({ state: 'detached', timeout: 30_000 });
+    expect(await names()).toEqual(['A', 'B', 'Snapshot 1']);
+    expect(await guest.run('echo $moment')).toBe('present');
+  });
+
+  it('shows what goes wrong with what to do, and the guest runs on', async () => {
+    const error = await guest.load('no such snapshot').catch((reason: unknown) => String(reason));
+    expect(error).toContain('no such snapshot');
+    expect(await guest.state()).toBe('ready');
+    expect(await guest.run('echo $moment')).toBe('present');
+  });
+
+  it('takes checkpoints as it was told on an earlier visit, and keeps the last five', async () => {
+    const { page } = guest;
+    await page.evaluate(() => localStorage.setItem('qcow2-wasm-demo checkpoint seconds', '1'));
+    await page.reload();
+    await page.locator('#resume').waitFor({ state: 'visible' });
+    await page.click('#resume-load');
+    await guest.whenState('ready');
+    const before = ['A', 'B', 'Snapshot 1'];
+    const checkpoints = async () => (await names()).filter((name) => !before.includes(name));
+    await expect.poll(async () => (await checkpoints()).length, { timeout: 60_000, interval: 500 }).toBe(5);
+    const [oldest] = await guest.snapshots().then((all) => all.filter(({ name }) => !before.includes(name)));
+    await expect
+      .poll(async () => (await guest.snapshots()).some(({ id }) => id === oldest?.id), { timeout: 30_000 })
+      .toBe(false);
+    expect((await checkpoints()).length).toBeLessThanOrEqual(5);
+    await page.getByLabel('Checkpoint', { exact: true }).selectOption('off');
+    const [last] = (await guest.snapshots()).slice(-1);
+    const shown = await card(last!.name)
+      .first()
+      .locator('img')
+      .evaluate((image: HTMLImageElement) => image.naturalWidth);
+    expect(shown).toBe(320);
+    expect(await guest.run('echo still running')).toBe('still running');
+  });
+
+  it('keeps pictures small', async () => {
+    const sizes = await guest.page
+      .locator('#snapshot-list img')
+      .evaluateAll((images) =>
+        Promise.all((images as HTMLImageElement[]).map(async ({ src }) => (await (await fetch(src)).blob()).size)),
+      );
+    expect(sizes.length).toBeGreaterThan(3);
+    for (const size of sizes) expect(size).toBeLessThan(4 * PICTURE_BYTES);
+  });
+});
+
+describe('a disk of the visitor', () => {
+  it('brings its snapshots along; what this machine cannot load is listed with why, and can only be deleted', async () => {
+    addQemuSnapshot(exported, 'made by QEMU');
+    await guest.page.setInputFiles('#file', exported);
+    await guest.page.locator('#resume').waitFor({ state: 'visible', timeout: 120_000 });
+    expect(await names()).toEqual(['A', 'B', 'made by QEMU']);
+    const foreign = card('made by QEMU');
+    expect(await foreign.getByRole('button', { name: 'Restore' }).isDisabled()).toBe(true);
+    const [, , listed] = await guest.snapshots();
+    expect(listed).toMatchObject({ loadable: false, stateBytes: 0 });
+    expect(await foreign.locator('.why').innerText()).toBe(listed!.reason);
+    await foreign.getByRole('button', { name: /^Delete/ }).click();
+    await foreign.getByRole('button', { name: /for good$/ }).click();
+    await foreign.waitFor({ state: 'detached', timeout: 30_000 });
+    await guest.page.click('#resume-load');
+    await guest.whenState('ready');
+    expect(await guest.run('echo $moment')).toBe('A');
+    expect(await names()).toEqual(['A', 'B']);
+  });
+
+  it('whose guest draws gets pictures of its screen, and a guest that never says it is ready has snapshots too', async () => {
+    const { page } = guest;
+    const buffer = Buffer.from(imageOfRedScreen());
+    await page.setInputFiles('#file', { name: 'red.qcow2', mimeType: 'application/octet-stream', buffer });
+    await page.locator('#screen canvas').waitFor({ state: 'visible', timeout: 60_000 });
+    await page.waitForTimeout(500);
+    const { name } = await guest.save('red');
+    expect(await guest.state()).toBe('booting');
+    const colour = await card(name)
+      .locator('img')
+      .evaluate((image: HTMLImageElement) => {
+        const context = document.createElement('canvas').getContext('2d')!;
+        context.drawImage(image, 0, 0);
+        return [...context.getImageData(160, 100, 1, 1).data];
+      });
+    const [red = 0, green = 255, blue = 255] = colour;
+    expect(red).toBeGreaterThan(120);
+    expect(Math.max(green, blue)).toBeLessThan(60);
+    await guest.load('red');
+    expect(await guest.state()).toBe('booting');
+  });
+
+  it('can be reset, and has no snapshots then', async () => {
+    await guest.page.evaluate(() => window.demo.reset());
+    expect(await guest.snapshots()).toEqual([]);
+    expect(await guest.page.locator('#resume').isVisible()).toBe(false);
+    expect(await guest.page.locator('#snapshot-none').isVisible()).toBe(true);
+  });
+});
