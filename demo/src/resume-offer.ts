@@ -29,6 +29,11 @@ export class ResumeOffer {
     this.#panel.hidden = false;
   }
 
+  /** These are the snapshots there are now: an offer of another is withdrawn. */
+  check(snapshots: readonly MachineSnapshot[]): void {
+    if (!snapshots.some(({ id }) => id === this.#snapshot?.id)) this.withdraw();
+  }
+
   withdraw(): void {
     this.#panel.hidden = true;
     this.#snapshot = null;

@@ -225,6 +225,7 @@ export class Session {
       return [];
     });
     this.#view.snapshots.show(snapshots ?? null);
+    this.#view.offer.check(snapshots ?? []);
     return snapshots ?? [];
   }
 

@@ -22,6 +22,7 @@ import { readSavedState, type MachineShape, type SavedState } from './saved-stat
 import { entryOf, readerOf, readPicture, readRecord, replaceOthers } from './snapshot-entries.js';
 import { checkFit, checkShape, EMULATOR } from './snapshot-fit.js';
 import { MAXIMUM_PICTURE_BYTES, type StateRecord } from './state-record.js';
+import { unshiftTimeStamps } from './time-stamp.js';
 import type { V86Disk } from './v86-disk.js';
 import type { V86Emulator } from './v86-types.js';
 
@@ -111,6 +112,7 @@ export class MachineSnapshots {
         const { emulator, disk, time } = this.#machine;
         try {
           refuseIfItRan();
+          unshiftTimeStamps(emulator);
           await disk.becomeSnapshot(() => emulator.restore_state(state));
         } catch (cause) {
           await leaveStopped();

@@ -66,6 +66,14 @@ export interface IdeController {
 
 export type V86Event = 'emulator-loaded' | 'emulator-started' | 'emulator-stopped';
 
+export interface V86Processor {
+  readonly devices?: { readonly ide?: IdeController };
+  /** Puts the time stamp counter into `current_tsc`, the low word first. */
+  store_current_tsc?(): void;
+  readonly current_tsc?: Uint32Array;
+  set_tsc?(low: number, high: number): void;
+}
+
 /** The emulator as `new V86()` gives it. */
 export interface V86Emulator {
   add_listener(event: V86Event, listener: () => void): void;
@@ -80,5 +88,5 @@ export interface V86Emulator {
   /** Instructions that the processor has executed, in 32 bits. */
   get_instruction_counter(): number;
   /** Absent until the WASM is there; `devices.ide` is absent until `emulator-loaded`. */
-  readonly v86?: { readonly cpu?: { readonly devices?: { readonly ide?: IdeController } } };
+  readonly v86?: { readonly cpu?: V86Processor };
 }

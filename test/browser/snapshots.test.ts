@@ -254,8 +254,22 @@ describe('the panel of snapshots', () => {
   it('shows what goes wrong with what to do, and the guest runs on', async () => {
     const error = await guest.load('no such snapshot').catch((reason: unknown) => String(reason));
     expect(error).toContain('no such snapshot');
+    const { page } = guest;
+    const name = page.getByLabel('Name');
+    const tooLong = 'x'.repeat(70_000);
+    await name.evaluate((input: HTMLInputElement) => input.removeAttribute('maxlength'));
+    await name.fill(tooLong);
+    await name.press('Enter');
+    const notice = page.locator('#notice');
+    await notice.waitFor({ state: 'visible' });
+    expect(await notice.innerText()).toMatch(/could not be taken[^]*BAD_ARGUMENT[^]*nothing has changed/);
+    // For another try.
+    expect(await name.inputValue()).toBe(tooLong);
+    await notice.getByRole('button', { name: 'Dismiss' }).click();
+    await name.fill('');
     expect(await guest.state()).toBe('ready');
     expect(await guest.run('echo $moment')).toBe('present');
+    expect(await names()).toEqual(['A', 'B', 'Snapshot 1']);
   });
 
   it('takes checkpoints as it was told on an earlier visit, and keeps the last five', async () => {
@@ -334,6 +348,15 @@ describe('a disk of the visitor', () => {
     expect(Math.max(green, blue)).toBeLessThan(60);
     await guest.load('red');
     expect(await guest.state()).toBe('booting');
+  });
+
+  it('is offered no snapshot that has been deleted meanwhile', async () => {
+    const { page } = guest;
+    await page.reload();
+    await page.locator('#resume').waitFor({ state: 'visible' });
+    await guest.delete('red');
+    expect(await page.locator('#resume').isVisible()).toBe(false);
+    expect(await page.locator('#snapshot-none').isVisible()).toBe(true);
   });
 
   it('can be reset, and has no snapshots then', async () => {

@@ -12,6 +12,7 @@ import { RunningTime } from '../../src/v86/running-time.js';
 import { readSavedState } from '../../src/v86/saved-state.js';
 import { localDisk, type DiskFault, type V86Disk } from '../../src/v86/v86-disk.js';
 import type { AtaInterface, V86Emulator } from '../../src/v86/v86-types.js';
+import { unshiftTimeStamps } from '../../src/v86/time-stamp.js';
 import { FaultDisk } from './fault-disk.js';
 import { createMachine, V86_BUILD } from './machine.js';
 import { MemoryDisk } from './memory-disk.js';
@@ -128,6 +129,25 @@ describe('the emulator', () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     await emulator.stop();
     expect(emulator.get_instruction_counter(), MOVED).not.toBe(before);
+  });
+});
+
+describe('the time stamp counter', () => {
+  const processor = () => (emulator as unknown as V86Emulator).v86!.cpu!;
+  const read = (): number => {
+    const cpu = processor();
+    expect(typeof cpu.store_current_tsc, MOVED).toBe('function');
+    cpu.store_current_tsc!();
+    const [low = 0, high = 0] = cpu.current_tsc!;
+    return high * 2 ** 32 + low;
+  };
+
+  it('is what it is set to for the second time, too, once its shift has been taken back', () => {
+    processor().set_tsc!(0, 0x1000);
+    expect(Math.floor(read() / 2 ** 32), MOVED).toBe(0x1000);
+    unshiftTimeStamps(emulator);
+    processor().set_tsc!(0, 0x2000);
+    expect(Math.floor(read() / 2 ** 32), MOVED).toBe(0x2000);
   });
 });
 
