@@ -7,6 +7,7 @@ export { attach, type Attachment, type AttachOptions } from './v86/attach.js';
 export type { CheckpointOptions, Checkpoints } from './v86/checkpoints.js';
 export { type DurabilityOptions, type PageEvents } from './v86/durability.js';
 export type { MachineSnapshot, Picture, SaveSnapshotOptions } from './v86/machine-snapshots.js';
+export type { SnapshotChoice } from './v86/snapshot-entries.js';
 export { MAXIMUM_PICTURE_BYTES } from './v86/state-record.js';
 export {
   localDisk,

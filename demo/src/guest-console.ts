@@ -2,12 +2,15 @@
  * What the guest says and shows: the text of its serial port, whether it has said that it is ready, and pictures of both
  * screens for its snapshots.
  */
-import { notesOf, packPicture } from './picture-file.js';
+import { notesOf, packPicture, type PageNotes } from './picture-file.js';
 import type { SerialTerminal } from './serial-terminal.js';
 import type { VgaScreen } from './vga-screen.js';
 
 const READY_MARK = 'GUEST-READY';
 const LINE_FEED = 0x0a;
+
+/** The guest stands still while its picture is made, and a page that nobody sees may take any time to draw one. */
+const CAPTURE_MILLISECONDS = 1000;
 
 export class GuestConsole {
   #output = '';
@@ -53,21 +56,24 @@ export class GuestConsole {
   }
 
   /** What a snapshot of now is to take along; null where no picture can be had, which is no reason to take none. */
-  async capture(): Promise<Uint8Array | null> {
+  async capture({ halted }: Pick<PageNotes, 'halted'>): Promise<Uint8Array | null> {
     try {
-      const image = await this.#picture();
-      return image && (await packPicture(image, { ready: this.#ready, serial: this.#output }));
+      return await inTime(this.#pictureFile(halted), CAPTURE_MILLISECONDS);
     } catch (error) {
       console.warn('the snapshot gets no picture', error);
       return null;
     }
   }
 
-  /** Shows the serial console as it was when `picture` was captured. A guest of somebody else's snapshot is taken to be ready. */
-  async replay(picture: Uint8Array | null): Promise<void> {
+  /**
+   * Shows the serial console as it was when `picture` was captured; resolves with the notes in it. A guest of somebody
+   * else's snapshot, which has none, is taken to be ready.
+   */
+  async replay(picture: Uint8Array | null): Promise<PageNotes | null> {
     const notes = picture && (await notesOf(picture));
     this.#begin(notes?.serial ?? '', notes?.ready ?? true);
     await this.terminal.replay(notes ? notes.serial : '\x1b[2m(restored; Enter for a prompt)\x1b[0m\r\n');
+    return notes;
   }
 
   #begin(output: string, ready: boolean): void {
@@ -76,9 +82,23 @@ export class GuestConsole {
     this.#decoder = new TextDecoder();
   }
 
+  async #pictureFile(halted: boolean): Promise<Uint8Array | null> {
+    const image = await this.#picture();
+    return image && packPicture(image, { ready: this.#ready, halted, serial: this.#output });
+  }
+
   /** Of the screen when it draws or was used last, or the serial port is silent; else of the serial console. */
   #picture(): Promise<Uint8Array | null> {
     const showsScreen = this.screen.isGraphical || this.#lastUsed === 'screen' || this.#output === '';
     return showsScreen ? this.screen.picture() : this.terminal.picture();
   }
+}
+
+/** What `job` resolves with, or null if that takes longer than `milliseconds`. */
+async function inTime<T>(job: Promise<T>, milliseconds: number): Promise<T | null> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), milliseconds);
+  });
+  return Promise.race([job, late]).finally(() => clearTimeout(timer));
 }

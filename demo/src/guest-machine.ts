@@ -24,6 +24,7 @@ export interface MachineEvents {
 
 export class GuestMachine {
   #isOff = false;
+  #isHalted = false;
 
   private constructor(
     readonly disk: V86Disk,
@@ -58,18 +59,33 @@ export class GuestMachine {
     const never = { quietMilliseconds: NEVER_MILLISECONDS, maximumMilliseconds: NEVER_MILLISECONDS };
     const attaching = attach(emulator, disk, flushTimers ? {} : { durability: never });
     const attachment = await Promise.race([attaching, failed]);
-    listenForHalt(emulator, events.onHalt);
     // The page's own keys and buttons work until the screen has the focus.
     emulator.keyboard_set_enabled(false);
-    return new GuestMachine(disk, attachment, emulator);
+    const machine = new GuestMachine(disk, attachment, emulator);
+    listenForHalt(emulator, () => {
+      machine.#isHalted = true;
+      events.onHalt();
+    });
+    return machine;
   }
 
-  run(): Promise<void> {
-    return this.emulator.run();
+  /** Does nothing once it is powered off. */
+  async run(): Promise<void> {
+    if (!this.#isOff) await this.emulator.run();
   }
 
   get isRunning(): boolean {
     return this.emulator.is_running();
+  }
+
+  /** Whether the guest has halted its processor for good; the emulator runs all the same. */
+  get isHalted(): boolean {
+    return this.#isHalted;
+  }
+
+  /** v86 tells of a halt when it happens, and nobody of one that a snapshot brought back. */
+  noteRestored(isHalted: boolean): void {
+    this.#isHalted = isHalted;
   }
 
   send(text: string): void {
@@ -86,7 +102,7 @@ export class GuestMachine {
     try {
       return await job();
     } finally {
-      if (wasRunning && !this.#isOff) await this.emulator.run();
+      if (wasRunning) await this.run();
     }
   }
 

@@ -28,11 +28,12 @@ export interface DemoAutomation {
   stats(): Promise<DemoStats>;
   /** Machine and disk as they are now, in place of a snapshot of that name. The guest stands still until it is done. */
   saveSnapshot(name: string): Promise<DemoSnapshot>;
-  /** By id or name; from a boot on. The guest goes on from there; one that is refused changes nothing. */
-  loadSnapshot(idOrName: string): Promise<DemoSnapshot>;
+  /** By name (the newest of it), else by id; from a boot on. The guest goes on from there; one that is refused changes nothing. */
+  loadSnapshot(nameOrId: string): Promise<DemoSnapshot>;
   /** Oldest first. */
   snapshots(): Promise<DemoSnapshot[]>;
-  deleteSnapshot(idOrName: string): Promise<void>;
+  /** By name (the newest of it), else by id. */
+  deleteSnapshot(nameOrId: string): Promise<void>;
 }
 
 declare global {
@@ -53,6 +54,7 @@ const actions = snapshotActions(() => session);
 const offer = new ResumeOffer((snapshot) => void actions.resume(snapshot));
 // Who types has chosen the guest that boots.
 terminal.onKey(() => offer.withdraw());
+screen.onKey(() => offer.withdraw());
 const session: Session = new Session(
   {
     console: guest,
@@ -64,7 +66,10 @@ const session: Session = new Session(
 );
 
 window.demo = {
-  send: (text) => session.send(text),
+  send: (text) => {
+    offer.withdraw();
+    session.send(text);
+  },
   output: () => guest.output,
   flush: () => session.flush(),
   exportDisk: () => session.exportDisk(),
@@ -72,9 +77,9 @@ window.demo = {
   reset: () => session.reset(),
   stats: () => session.stats(),
   saveSnapshot: async (name) => plainSnapshot(await session.saveSnapshot(name)),
-  loadSnapshot: async (idOrName) => plainSnapshot(await session.loadSnapshot(idOrName)),
+  loadSnapshot: async (nameOrId) => plainSnapshot(await session.loadSnapshot(nameOrId)),
   snapshots: async () => (await session.listSnapshots()).map(plainSnapshot),
-  deleteSnapshot: (idOrName) => session.deleteSnapshot(idOrName),
+  deleteSnapshot: (nameOrId) => session.deleteSnapshot(nameOrId),
 };
 
 if (hasOpfs()) {

@@ -16,6 +16,7 @@ interface Notice {
 }
 
 const RELOAD: NoticeAction = { label: 'Try again', run: () => location.reload() };
+const DISMISS: NoticeAction = { label: 'Dismiss', run: hideNotice };
 
 export function hideNotice(): void {
   element('notice', HTMLElement).hidden = true;
@@ -29,8 +30,7 @@ export function showNotice(notice: Notice): void {
   what.textContent = notice.what ?? '';
   what.hidden = notice.what === undefined;
   panel.querySelector('.advice')!.textContent = notice.advice;
-  const dismiss: NoticeAction = { label: 'Dismiss', run: hideNotice };
-  panel.querySelector('.actions')!.replaceChildren(...(notice.actions ?? [dismiss]).map(actionButton));
+  panel.querySelector('.actions')!.replaceChildren(...(notice.actions ?? [DISMISS]).map(actionButton));
   panel.hidden = false;
   panel.scrollIntoView({ block: 'nearest' });
 }
@@ -94,14 +94,28 @@ const SNAPSHOT_TITLES = {
   checkpoint: 'A checkpoint could not be taken, so there will be no more',
 } as const;
 
-/** Something with a snapshot did not work. The guest runs on. */
+/** Something with a snapshot did not work. */
 export function showSnapshotFailure(task: keyof typeof SNAPSHOT_TITLES, error: unknown): void {
   // The end of the worker has a panel of its own.
   if (isQcow2Error(error, 'WORKER_DIED') || isQcow2Error(error, 'CLOSED')) return;
-  showNotice({ title: SNAPSHOT_TITLES[task], what: messageOf(error), advice: snapshotAdvice(error) });
+  const reload: NoticeAction = { label: 'Reload', run: () => location.reload() };
+  showNotice({
+    title: SNAPSHOT_TITLES[task],
+    what: messageOf(error),
+    advice: snapshotAdvice(error),
+    ...(isStorageFailure(error) ? { actions: [reload, DISMISS] } : {}),
+  });
+}
+
+/** The image may be written to no more: what is on its way to the file is lost. Not so if there was no room to begin with. */
+function isStorageFailure(error: unknown): boolean {
+  return isQcow2Error(error, 'IO') || isQcow2Error(error, 'POISONED');
 }
 
 function snapshotAdvice(error: unknown): string {
+  if (isStorageFailure(error)) {
+    return 'The disk takes no more writes until it is opened again. Reload the page: what was flushed is safe.';
+  }
   const code = isQcow2Error(error) ? error.code : null;
   if (code === 'NO_SPACE') {
     return 'The guest runs on. Delete a snapshot, or free some space for this site in the browser settings, then try again.';

@@ -29,6 +29,8 @@ const NOTES_BYTES = 6 * SERIAL_CHARACTERS + 1024;
 export interface PageNotes {
   /** Whether the guest had said that it is ready. */
   readonly ready: boolean;
+  /** Whether the guest had halted its processor for good, as one that is powered off does. */
+  readonly halted: boolean;
   /** The end of what it had printed on its serial port. */
   readonly serial: string;
 }
@@ -59,7 +61,7 @@ export async function notesOf(picture: Uint8Array): Promise<PageNotes | null> {
   try {
     const text = await inflate(picture.slice(lengthAt - length, lengthAt), NOTES_BYTES);
     const notes: unknown = JSON.parse(text);
-    return isPageNotes(notes) ? { ready: notes.ready, serial: notes.serial } : null;
+    return isPageNotes(notes) ? { ready: notes.ready, halted: notes.halted, serial: notes.serial } : null;
   } catch {
     return null;
   }
@@ -67,8 +69,8 @@ export async function notesOf(picture: Uint8Array): Promise<PageNotes | null> {
 
 function isPageNotes(value: unknown): value is PageNotes {
   if (typeof value !== 'object' || value === null) return false;
-  const { ready, serial } = value as Record<string, unknown>;
-  return typeof ready === 'boolean' && typeof serial === 'string';
+  const { ready, halted, serial } = value as Record<string, unknown>;
+  return typeof ready === 'boolean' && typeof halted === 'boolean' && typeof serial === 'string';
 }
 
 /** At most `length` characters from the end, from the start of a line on: not from within a sequence of the terminal's. */

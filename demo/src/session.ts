@@ -7,7 +7,7 @@
  *
  *   booting or ready -> saving -> as before     booting, ready or stopped -> restoring -> as the snapshot was
  */
-import { Qcow2Error, type OpfsDisk } from 'qcow2-wasm/opfs';
+import { isQcow2Error, Qcow2Error, type OpfsDisk } from 'qcow2-wasm/opfs';
 import type { DiskFault, MachineSnapshot } from 'qcow2-wasm/v86';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
@@ -15,7 +15,7 @@ import type { DiskMap } from './disk-map.js';
 import { showCounters, showDiskFacts, type DemoStats } from './drive-label.js';
 import type { GuestConsole } from './guest-console.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
-import { GuestSnapshots } from './guest-snapshots.js';
+import { GuestSnapshots, type SnapshotRef } from './guest-snapshots.js';
 import { hideNotice, showFatal, showNotice, showSnapshotFailure } from './notice.js';
 import { currentState, formatBytes, progressText, setState, showProgress, type DemoState } from './page.js';
 import type { ResumeOffer } from './resume-offer.js';
@@ -125,6 +125,8 @@ export class Session {
 
   /** Takes a snapshot of the machine as it is, in place of one of that name. The guest stands still meanwhile. */
   saveSnapshot(name: string): Promise<MachineSnapshot> {
+    // Who keeps this guest has chosen it.
+    this.#view.offer.withdraw();
     return this.#exclusive(() =>
       this.#whileState('saving', async () => {
         const show = (fraction: number | null): void =>
@@ -136,13 +138,13 @@ export class Session {
   }
 
   /** The machine and its disk become what they were. If that is refused, nothing has changed and the guest runs on. */
-  loadSnapshot(idOrName: string, verb = 'Restored'): Promise<MachineSnapshot> {
+  loadSnapshot(choice: SnapshotRef, verb = 'Restored'): Promise<MachineSnapshot> {
     return this.#exclusive(() =>
       this.#whileState('restoring', async () => {
         const startedAt = performance.now();
         this.#view.offer.withdraw();
         this.#view.snapshots.showBusy({ what: 'Restoring', fraction: null });
-        const snapshot = await this.#guestSnapshots().load(idOrName);
+        const snapshot = await this.#guestSnapshots().load(choice);
         this.#progress = null;
         hideNotice();
         showProgress(`${verb} in ${((performance.now() - startedAt) / 1000).toFixed(1)} s`, 1);
@@ -151,11 +153,11 @@ export class Session {
     );
   }
 
-  deleteSnapshot(idOrName: string): Promise<void> {
+  deleteSnapshot(choice: SnapshotRef): Promise<void> {
     return this.#exclusive(async () => {
       this.#view.snapshots.showBusy({ what: 'Deleting', fraction: null });
       try {
-        await this.#guestSnapshots().delete(idOrName);
+        await this.#guestSnapshots().delete(choice);
       } finally {
         await this.#showSnapshots();
         this.#view.snapshots.showBusy(null);
@@ -209,13 +211,18 @@ export class Session {
       return result;
     } finally {
       // A disk or a machine that has ended meanwhile has a state of its own.
-      if (currentState() === state) {
-        const stands = !isAnotherGuest && (before === 'stopped' || !this.#machine?.isRunning);
-        setState(stands ? 'stopped' : this.#view.console.ready ? 'ready' : 'booting');
-      }
+      if (currentState() === state) this.#showGuestState(isAnotherGuest || before !== 'stopped');
       await this.#showSnapshots();
       this.#view.snapshots.showBusy(null);
     }
+  }
+
+  /** @param tellsOfHalt whether a guest that has powered off is news to the visitor. */
+  #showGuestState(tellsOfHalt: boolean): void {
+    const machine = this.#machine;
+    const runs = machine !== null && machine.isRunning && !machine.isHalted;
+    if (machine?.isHalted && tellsOfHalt) this.#showHalted();
+    else setState(!runs ? 'stopped' : this.#view.console.ready ? 'ready' : 'booting');
   }
 
   /** Lists the snapshots in their panel. A list that can't be had is no reason to stop a guest that runs. */
@@ -230,6 +237,8 @@ export class Session {
   }
 
   #giveUpCheckpoints(error: unknown): void {
+    // That ends the visit, and says nothing against checkpoints on the next one.
+    if (isQcow2Error(error, 'WORKER_DIED') || isQcow2Error(error, 'CLOSED')) return;
     storeCheckpointChoice(null);
     this.#view.snapshots.showCheckpointChoice(null);
     showSnapshotFailure('checkpoint', error);
@@ -246,9 +255,10 @@ export class Session {
         showProgress(`Downloading the base image: ${formatBytes(done)}${of}`, total === null ? null : done / total);
       });
       void this.#watch(this.#disk);
+      if (offersResume) this.#view.offer.open();
       await this.#powerOn(this.#disk);
       const snapshots = await this.#showSnapshots();
-      if (offersResume) this.#view.offer.make(snapshots);
+      if (offersResume) await this.#view.offer.make(snapshots);
     } catch (error) {
       await this.#fail(error);
       throw error;
@@ -310,7 +320,13 @@ export class Session {
   }
 
   #halted(): void {
+    // What is under way with a snapshot shows it at its end.
     if (currentState() !== 'ready' && currentState() !== 'booting') return;
+    this.#showHalted();
+    void this.#machine?.attachment.flush().catch(() => undefined);
+  }
+
+  #showHalted(): void {
     setState('stopped');
     showProgress('The guest has stopped', 0);
     const restart = { label: 'Start it again', run: () => void this.restart().catch(() => undefined) };
@@ -320,7 +336,6 @@ export class Session {
       actions: [restart],
       calm: true,
     });
-    void this.#machine?.attachment.flush().catch(() => undefined);
   }
 
   #showFault({ operation, error }: DiskFault): void {

@@ -15,9 +15,9 @@ export function snapshotActions(session: () => Session): SnapshotActions {
     );
   return {
     save: (name) => attempt('save', session().saveSnapshot(name)),
-    restore: ({ id }) => attempt('load', session().loadSnapshot(id)),
-    resume: ({ id }) => attempt('load', session().loadSnapshot(id, 'Resumed')),
-    delete: ({ id }) => attempt('delete', session().deleteSnapshot(id)),
+    restore: ({ id }) => attempt('load', session().loadSnapshot({ id })),
+    resume: ({ id }) => attempt('load', session().loadSnapshot({ id }, 'Resumed')),
+    delete: ({ id }) => attempt('delete', session().deleteSnapshot({ id })),
     checkpointEvery: (seconds) => session().checkpointEvery(seconds),
   };
 }

@@ -6,10 +6,10 @@ import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import { checkpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
 import { element, setText } from './page.js';
 import { SnapshotCard } from './snapshot-card.js';
+import { defaultName, nameBefore } from './snapshot-names.js';
 import { age } from './time-words.js';
 
 const AGE_MILLISECONDS = 5000;
-const DEFAULT_NAME = /^Snapshot (\d+)$/;
 
 /** None of them rejects: what goes wrong is shown. */
 export interface SnapshotActions {
@@ -46,12 +46,12 @@ export class SnapshotPanel {
 
   /** The snapshots there are, oldest first; null when there is no machine to have any. */
   show(snapshots: readonly MachineSnapshot[] | null): void {
-    const hadDefault = this.#name.value === '' || this.#name.value === defaultName(this.#snapshots);
+    const hadDefault = this.#name.value === '' || this.#name.value === defaultName(namesOf(this.#snapshots));
     this.#snapshots = snapshots ?? [];
     this.#take.disabled = snapshots === null;
     this.#renderCards();
     element('snapshot-none', HTMLElement).hidden = this.#snapshots.length > 0;
-    if (hadDefault) this.#name.value = defaultName(this.#snapshots);
+    if (hadDefault) this.#name.value = defaultName(namesOf(this.#snapshots));
     this.#showWhetherReplaced();
     if (this.#isBusy) return;
     setText('snapshot-text', summary(this.#snapshots));
@@ -92,7 +92,7 @@ export class SnapshotPanel {
   }
 
   async #save(): Promise<void> {
-    const name = this.#name.value.trim() || defaultName(this.#snapshots);
+    const name = this.#name.value.trim() || defaultName(namesOf(this.#snapshots));
     // The next one gets a name of its own.
     this.#name.value = '';
     if (await this.actions.save(name)) return;
@@ -145,12 +145,13 @@ export class SnapshotPanel {
     if (this.#take.textContent !== label) this.#take.textContent = label;
   }
 
-  #askToRestore({ id, name, date }: MachineSnapshot): void {
+  #askToRestore(snapshot: MachineSnapshot): void {
+    const { name, date } = snapshot;
     const dialog = element('confirm-restore', HTMLDialogElement);
     setText('restore-title', `Go back to “${name}”?`);
     setText('restore-age', age(date));
     element('restore-keep', HTMLInputElement).checked = false;
-    dialog.dataset['snapshot'] = id;
+    dialog.dataset['snapshot'] = keyOf(snapshot);
     dialog.returnValue = '';
     dialog.showModal();
   }
@@ -158,14 +159,14 @@ export class SnapshotPanel {
   #connectDialog(): void {
     const dialog = element('confirm-restore', HTMLDialogElement);
     dialog.addEventListener('close', () => {
-      const snapshot = this.#snapshots.find(({ id }) => id === dialog.dataset['snapshot']);
+      const snapshot = this.#snapshots.find((one) => keyOf(one) === dialog.dataset['snapshot']);
       if (dialog.returnValue === 'restore' && snapshot) void this.#restore(snapshot);
     });
   }
 
   async #restore(snapshot: MachineSnapshot): Promise<void> {
     const keepsPresent = element('restore-keep', HTMLInputElement).checked;
-    if (keepsPresent && !(await this.actions.save(`Before ${snapshot.name}`))) return;
+    if (keepsPresent && !(await this.actions.save(nameBefore(snapshot.name, namesOf(this.#snapshots))))) return;
     await this.actions.restore(snapshot);
   }
 }
@@ -175,10 +176,8 @@ function keyOf({ id, date }: MachineSnapshot): string {
   return `${id} ${date.getTime()}`;
 }
 
-/** "Snapshot 3" where 2 is the highest number in use. */
-function defaultName(snapshots: readonly MachineSnapshot[]): string {
-  const numbers = snapshots.map(({ name }) => Number(DEFAULT_NAME.exec(name)?.[1] ?? 0));
-  return `Snapshot ${Math.max(0, ...numbers) + 1}`;
+function namesOf(snapshots: readonly MachineSnapshot[]): string[] {
+  return snapshots.map(({ name }) => name);
 }
 
 function summary(snapshots: readonly MachineSnapshot[]): string {

@@ -26,7 +26,7 @@ export type ColouredLine = readonly { readonly text: string; readonly colour: st
 /** The VGA screen as it is, in text and in graphics modes. */
 export async function pictureOfScreen(emulator: V86): Promise<Uint8Array> {
   const screen = emulator.screen_make_screenshot() as HTMLImageElement;
-  await screen.decode();
+  await whenLoaded(screen);
   const [canvas, context] = newCanvas(WIDTH, HEIGHT);
   fill(context, '#000');
   const scale = Math.min(WIDTH / screen.naturalWidth, HEIGHT / screen.naturalHeight);
@@ -53,6 +53,15 @@ export function pictureOfText(lines: readonly ColouredLine[], background: string
     }
   });
   return encode(canvas);
+}
+
+/** Not `decode()`: that may wait until the page is seen. */
+function whenLoaded(image: HTMLImageElement): Promise<void> {
+  if (image.complete) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    image.addEventListener('load', () => resolve());
+    image.addEventListener('error', () => reject(new Error('the screenshot could not be loaded')));
+  });
 }
 
 async function encode(canvas: HTMLCanvasElement): Promise<Uint8Array> {

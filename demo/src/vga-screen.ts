@@ -2,6 +2,8 @@
 import type { V86 } from 'v86';
 import { pictureOfScreen } from './thumbnail.js';
 
+const MODIFIERS: ReadonlySet<string> = new Set(['Alt', 'AltGraph', 'CapsLock', 'Control', 'Meta', 'Shift']);
+
 export class VgaScreen {
   #emulator: V86 | null = null;
 
@@ -28,6 +30,11 @@ export class VgaScreen {
     );
     new ResizeObserver(() => this.#scale()).observe(container);
     new ResizeObserver(() => this.#scale()).observe(frame);
+  }
+
+  /** Calls `listener` when the visitor presses a key here; one that only changes others is none. */
+  onKey(listener: () => void): void {
+    this.container.addEventListener('keydown', ({ key }) => MODIFIERS.has(key) || listener());
   }
 
   /** The keys go to this machine's keyboard from here on; null for none. */

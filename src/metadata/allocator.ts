@@ -63,6 +63,19 @@ export class Allocator {
     return this.#waiting.length;
   }
 
+  /** Where the last of the next `count` single clusters would end. Nothing is taken. */
+  endOfNext(count: number): HostOffset {
+    const { refcounts, geometry } = this.#options;
+    let at = this.#firstFree;
+    for (let left = count; left > 0;) {
+      const first = refcounts.nextFree(at);
+      const free = refcounts.freeLength(first, left);
+      at = first + free;
+      left -= free;
+    }
+    return at * geometry.clusterSize;
+  }
+
   /** The first free run, of at most `want` clusters; refcount 1 from now on. Throws `LIMIT` or `CORRUPT`. */
   allocate(want: number): ClusterRun {
     this.#options.beforeChange();

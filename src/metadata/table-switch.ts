@@ -4,7 +4,8 @@
  * them, the active L1 table, the snapshot table and the size of the disk. In place these would have to agree across many
  * writes, and no order of them leaves a good image at every moment (invariants 5 and 9 of `write-order.ts`).
  *
- *   flush -> new L2 tables, L1 tables, snapshot table
+ *   flush -> places for all that is new, and room for it in the file
+ *         -> new L2 tables, L1 tables, snapshot table
  *         -> copies of all refcount blocks with a count that changes, new refcount table
  *         -> |barrier| -> header: L1, refcount table, snapshot table, size -> |barrier| -> all tables read anew
  *
@@ -54,6 +55,8 @@ export class TableSwitch {
   readonly #tables: ChangeableTables;
   /** Places taken, to be given back if it comes to nothing. */
   readonly #taken: TablePlace[] = [];
+  /** What lies in places taken, and is not written yet. */
+  readonly #pending: { readonly host: HostOffset; readonly bytes: Uint8Array }[] = [];
   readonly #freed: { host: HostOffset; count: number }[] = [];
   /** Where refcount blocks lie that move. */
   readonly #movedBlocks = new Set<HostOffset>();
@@ -159,9 +162,11 @@ export class TableSwitch {
     const { table } = writable.refcounts;
     const { blocks: places, place } = this.#takeRefcountPlaces();
     this.#release(this.#refcountTablePlace());
+    this.#reserve();
     this.#writeAll();
     const blocks = new Map([...places.keys()].map((index) => [index, this.#blockContent(index)]));
     this.changes.forEach((cluster, change) => this.#applyChange(blocks, cluster, change));
+    this.#writePending();
     for (const [index, block] of blocks) storage.write(places.get(index)!, block);
     const content = table.encodeGrown(table.entries);
     for (const [index, host] of places) setUint64(viewOf(content), index * 8, host);
@@ -303,12 +308,12 @@ export class TableSwitch {
   }
 
   #write(bytes: Uint8Array): HostOffset {
-    const { storage, geometry, caches } = this.#tables;
+    const { geometry, caches } = this.#tables;
     const host = this.#take(bytes.length);
     const whole = new Uint8Array(divideUp(bytes.length, geometry.clusterSize) * geometry.clusterSize);
     whole.set(bytes);
     for (const cache of caches) cache.forget(host, whole.length);
-    if (whole.length > 0) storage.write(host, whole);
+    if (whole.length > 0) this.#pending.push({ host, bytes: whole });
     return host;
   }
 
@@ -319,6 +324,21 @@ export class TableSwitch {
       this.#checkCount(at / clusterSize, this.#nextCount(at), -1);
       this.changes.add(at / clusterSize, -1);
     }
+  }
+
+  /**
+   * Where the host has no room, that comes out before anything is written: the image stays of use, and a snapshot can be
+   * deleted to make room.
+   */
+  #reserve(): void {
+    const { storage, geometry } = this.#tables;
+    const ends = this.#taken.map(({ host, length }) => host + length);
+    const highest = ends.reduce((one, other) => Math.max(one, other), 0);
+    storage.reserve(divideUp(highest, geometry.clusterSize) * geometry.clusterSize);
+  }
+
+  #writePending(): void {
+    for (const { host, bytes } of this.#pending) this.#tables.storage.write(host, bytes);
   }
 
   #writeAll(): void {

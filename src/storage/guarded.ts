@@ -55,6 +55,22 @@ export class GuardedStorage implements Storage {
     this.#change(`truncate to ${size} bytes`, () => this.#inner.truncate(size));
   }
 
+  /**
+   * Makes the file at least `size` bytes long, where a host keeps room for it, so that what is then written there has its
+   * room. One that fails changes nothing and poisons nothing. Throws `NO_SPACE`, or what else the host fails with.
+   */
+  reserve(size: number): void {
+    if (size <= this.size) return;
+    this.#checkOpen();
+    this.#checkSound(`reserving ${size} bytes`);
+    try {
+      this.#inner.truncate(size);
+      this.#unstable = true;
+    } catch (error) {
+      throw asStorageError(error, `growing to ${size} bytes`);
+    }
+  }
+
   /** Does nothing when nothing was written since the last one. */
   flush(): void {
     if (!this.#unstable && !this.poisoned) {
@@ -95,17 +111,20 @@ export class GuardedStorage implements Storage {
 
   #change(what: string, change: () => void): void {
     this.#checkOpen();
-    if (this.poisoned) {
-      throw new Qcow2Error('POISONED', `${what} refused: an earlier write failed; close the image and open it again`, {
-        cause: this.#failure,
-      });
-    }
+    this.#checkSound(what);
     try {
       change();
     } catch (error) {
       this.#failure = asStorageError(error, what);
       throw this.#failure;
     }
+  }
+
+  #checkSound(what: string): void {
+    if (!this.poisoned) return;
+    throw new Qcow2Error('POISONED', `${what} refused: an earlier write failed; close the image and open it again`, {
+      cause: this.#failure,
+    });
   }
 
   #checkOpen(): void {

@@ -8,6 +8,7 @@
  */
 import { Qcow2Error } from '../errors.js';
 import { installAtaHook } from './ata-hook.js';
+import type { SnapshotChoice } from './snapshot-entries.js';
 import { startCheckpoints, type CheckpointMachine, type CheckpointOptions, type Checkpoints } from './checkpoints.js';
 import { DurabilityPolicy, type DurabilityOptions } from './durability.js';
 import { MachineSnapshots, type MachineSnapshot, type SaveSnapshotOptions } from './machine-snapshots.js';
@@ -44,18 +45,19 @@ export interface Attachment {
    * Machine and disk as one moment, inside the image. The machine stands still meanwhile and then goes on. A snapshot of
    * that name is deleted once the new one is stable. One operation on snapshots at a time; others wait.
    * @throws `UNSUPPORTED` without snapshots, `READ_ONLY`, `BAD_ARGUMENT` if somebody starts the machine meanwhile, and what
-   * flushing and writing the image fail with. There is no new snapshot then, and the machine goes on.
+   * flushing and writing the image fail with. There is no new snapshot then, and the machine goes on; but where only the old
+   * one of that name could not be deleted, both are there. `V86_SEAM` after a load that failed halfway.
    */
   saveSnapshot(name: string, options?: SaveSnapshotOptions): Promise<MachineSnapshot>;
   /**
    * Machine and disk become what they were, by id or by name (the newest of that name). The machine runs afterwards if it
    * ran before.
-   * @throws `NOT_FOUND`; `UNSUPPORTED` for a machine that does not fit this one, and `BAD_IMAGE` for one that is damaged,
+   * @throws `NOT_FOUND`; `BAD_ARGUMENT` for a text that is one's id and another's name; `UNSUPPORTED` for a machine that does not fit this one, and `BAD_IMAGE` for one that is damaged,
    * before anything is touched; `V86_SEAM` if v86 refused it all the same: the machine stands still then.
    */
-  loadSnapshot(idOrName: string): Promise<MachineSnapshot>;
-  /** By id or by name (the newest of that name). @throws `NOT_FOUND` */
-  deleteSnapshot(idOrName: string): Promise<void>;
+  loadSnapshot(snapshot: SnapshotChoice): Promise<MachineSnapshot>;
+  /** By id or by name, as `loadSnapshot`. @throws `NOT_FOUND`, `BAD_ARGUMENT` */
+  deleteSnapshot(snapshot: SnapshotChoice): Promise<void>;
   /** Oldest first, whoever made them; `loadable` says what `loadSnapshot` would. */
   listSnapshots(): Promise<MachineSnapshot[]>;
   /** Time travel: a snapshot every so many seconds while the machine runs, the last few kept. */
@@ -99,8 +101,8 @@ export async function attach(emulator: V86Emulator, disk: V86Disk, options: Atta
     quiesce: () => snapshots.quiesce(),
     detach,
     saveSnapshot: (name, saveOptions) => snapshots.save(name, saveOptions),
-    loadSnapshot: (idOrName) => snapshots.load(idOrName),
-    deleteSnapshot: (idOrName) => snapshots.delete(idOrName),
+    loadSnapshot: (snapshot) => snapshots.load(snapshot),
+    deleteSnapshot: (snapshot) => snapshots.delete(snapshot),
     listSnapshots: () => snapshots.list(),
     checkpoint: (checkpointOptions) => {
       const started = startCheckpoints(checkpointMachine(emulator, snapshots, time), checkpointOptions);
@@ -113,7 +115,7 @@ export async function attach(emulator: V86Emulator, disk: V86Disk, options: Atta
 function checkpointMachine(emulator: V86Emulator, snapshots: MachineSnapshots, time: RunningTime): CheckpointMachine {
   return {
     save: (name, options) => snapshots.save(name, options),
-    delete: (id) => snapshots.delete(id),
+    delete: (id) => snapshots.delete({ id }),
     list: () => snapshots.entries(),
     runningTime: () => time.here,
     instructions: () => emulator.get_instruction_counter(),

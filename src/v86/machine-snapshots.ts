@@ -19,7 +19,7 @@ import { readMachineState, writeMachineState, type BaseState } from './machine-s
 import { OneAtATime } from './one-at-a-time.js';
 import type { RunningTime } from './running-time.js';
 import { readSavedState, type MachineShape, type SavedState } from './saved-state.js';
-import { entryOf, readerOf, readPicture, readRecord, replaceOthers } from './snapshot-entries.js';
+import { entryOf, readerOf, readPicture, readRecord, replaceOthers, type SnapshotChoice } from './snapshot-entries.js';
 import { checkFit, checkShape, EMULATOR } from './snapshot-fit.js';
 import { MAXIMUM_PICTURE_BYTES, type StateRecord } from './state-record.js';
 import { unshiftTimeStamps } from './time-stamp.js';
@@ -70,6 +70,8 @@ export class MachineSnapshots {
   #shape: MachineShape | null = null;
   /** The snapshot that was saved or loaded last: what memory holds comes from there. */
   #latest: string | null = null;
+  /** The snapshot that the disk went to and the memory did not: until another one is loaded they are of two moments. */
+  #torn: string | null = null;
   #hasEnded = false;
 
   constructor(machine: SnapshotMachine) {
@@ -79,6 +81,7 @@ export class MachineSnapshots {
   save(name: string, options: SaveSnapshotOptions = {}): Promise<MachineSnapshot> {
     return this.#run(async (snapshots) => {
       this.#refuseReadOnly();
+      this.#refuseTorn();
       const base = await this.#base(snapshots);
       const { id } = await this.#whileStopped(async ({ refuseIfItRan }) => {
         await this.#machine.flush();
@@ -102,10 +105,10 @@ export class MachineSnapshots {
     });
   }
 
-  load(idOrName: string): Promise<MachineSnapshot> {
+  load(choice: SnapshotChoice): Promise<MachineSnapshot> {
     return this.#run(async (snapshots) => {
       this.#refuseReadOnly();
-      const entry = await entryOf(snapshots, idOrName);
+      const entry = await entryOf(snapshots, choice);
       const state = await this.#readFitting(snapshots, entry);
       await this.#whileStopped(async ({ refuseIfItRan, leaveStopped }) => {
         await snapshots.goto(entry.id);
@@ -115,6 +118,7 @@ export class MachineSnapshots {
           unshiftTimeStamps(emulator);
           await disk.becomeSnapshot(() => emulator.restore_state(state));
         } catch (cause) {
+          this.#torn = entry.name;
           await leaveStopped();
           const reason = cause instanceof Error ? cause.message : String(cause);
           const message = `the disk is that of snapshot "${entry.name}", but its machine was not restored and stands still: ${reason}`;
@@ -122,13 +126,14 @@ export class MachineSnapshots {
         }
         time.goOnFrom(Number(entry.vmClock) / 1e6);
         this.#latest = entry.id;
+        this.#torn = null;
       });
-      return this.#describe(snapshots, await entryOf(snapshots, entry.id));
+      return this.#describe(snapshots, await entryOf(snapshots, { id: entry.id }));
     });
   }
 
-  delete(idOrName: string): Promise<void> {
-    return this.#run(async (snapshots) => snapshots.delete((await entryOf(snapshots, idOrName)).id));
+  delete(choice: SnapshotChoice): Promise<void> {
+    return this.#run(async (snapshots) => snapshots.delete((await entryOf(snapshots, choice)).id));
   }
 
   /** What the image says of them, without a look at the machines inside. */
@@ -162,6 +167,12 @@ export class MachineSnapshots {
     const { snapshots } = source;
     if (!snapshots) throw new Qcow2Error('UNSUPPORTED', `disk "${name}" has no snapshots`);
     return this.#queue.run(() => operation(snapshots));
+  }
+
+  #refuseTorn(): void {
+    if (this.#torn === null) return;
+    const message = `the disk is that of snapshot "${this.#torn}", and the memory is not: there is no moment to save`;
+    throw new Qcow2Error('V86_SEAM', message);
   }
 
   async #stop(): Promise<void> {

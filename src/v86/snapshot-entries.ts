@@ -7,15 +7,23 @@ import type { ReadState } from './ram-pages.js';
 import { RECORD_BYTES } from './state-map.js';
 import { decodeRecord, type StateRecord } from './state-record.js';
 
-/** By id, or else the newest of that name. @throws `NOT_FOUND` */
-export async function entryOf(snapshots: RemoteSnapshots, idOrName: string): Promise<SnapshotUsage> {
-  return entryWith(await snapshots.list(), idOrName);
+/** A snapshot by its id, by its name (the newest of that name), or by whichever of the two the text is. */
+export type SnapshotChoice = string | { readonly id: string } | { readonly name: string };
+
+/** @throws `NOT_FOUND`, or `BAD_ARGUMENT` for a text that is the id of one snapshot and the name of another */
+export async function entryOf(snapshots: RemoteSnapshots, choice: SnapshotChoice): Promise<SnapshotUsage> {
+  return entryWith(await snapshots.list(), choice);
 }
 
-function entryWith(entries: readonly SnapshotUsage[], idOrName: string): SnapshotUsage {
-  const entry = entries.find(({ id }) => id === idOrName) ?? entries.findLast(({ name }) => name === idOrName);
-  if (!entry) throw new Qcow2Error('NOT_FOUND', `there is no snapshot "${idOrName}"`);
-  return entry;
+function entryWith(entries: readonly SnapshotUsage[], choice: SnapshotChoice): SnapshotUsage {
+  const given = typeof choice === 'string' ? { id: choice, name: choice } : choice;
+  const byId = 'id' in given ? entries.find(({ id }) => id === given.id) : undefined;
+  const byName = 'name' in given ? entries.findLast(({ name }) => name === given.name) : undefined;
+  const entry = byId ?? byName;
+  const what = JSON.stringify(choice);
+  if (!entry) throw new Qcow2Error('NOT_FOUND', `there is no snapshot ${what}`);
+  if (!byName || byName === entry || byId?.name === byName.name) return entry;
+  throw new Qcow2Error('BAD_ARGUMENT', `${what} is the id of one snapshot and the name of another; say which is meant`);
 }
 
 /** Deletes what else has the name of the snapshot `id`, which is stable by now. Returns its entry. */
@@ -23,7 +31,7 @@ export async function replaceOthers(snapshots: RemoteSnapshots, id: string, name
   const entries = await snapshots.list();
   const others = entries.filter((entry) => entry.name === name && entry.id !== id);
   for (const other of others) await snapshots.delete(other.id);
-  return entryWith(others.length > 0 ? await snapshots.list() : entries, id);
+  return entryWith(others.length > 0 ? await snapshots.list() : entries, { id });
 }
 
 export function readerOf(snapshots: RemoteSnapshots, id: string): ReadState {

@@ -87,15 +87,20 @@ async function whenCountIs(count: number): Promise<void> {
 const names = async () => (await guest.snapshots()).map(({ name }) => name);
 const card = (name: string) => guest.page.locator('#snapshot-list > li').filter({ hasText: name });
 
-/** A disk whose boot sector fills the screen with red and waits. */
-function imageOfRedScreen(): Uint8Array {
-  const code = [
-    [0xb8, 0x13, 0x00, 0xcd, 0x10], // mov ax, 13h: 320 x 200 in 256 colours; int 10h
-    [0xb8, 0x00, 0xa0, 0x8e, 0xc0], // mov ax, A000h; mov es, ax
-    [0x31, 0xff, 0xb9, 0x00, 0xfa], // xor di, di; mov cx, 64000
-    [0xb0, 0x04, 0xfc, 0xf3, 0xaa], // mov al, 4; cld; rep stosb
-    [0xfb, 0xf4, 0xeb, 0xfd], // sti; hlt; jmp to the hlt
-  ];
+/** Fills the screen with red and waits. */
+const RED_SCREEN = [
+  [0xb8, 0x13, 0x00, 0xcd, 0x10], // mov ax, 13h: 320 x 200 in 256 colours; int 10h
+  [0xb8, 0x00, 0xa0, 0x8e, 0xc0], // mov ax, A000h; mov es, ax
+  [0x31, 0xff, 0xb9, 0x00, 0xfa], // xor di, di; mov cx, 64000
+  [0xb0, 0x04, 0xfc, 0xf3, 0xaa], // mov al, 4; cld; rep stosb
+  [0xfb, 0xf4, 0xeb, 0xfd], // sti; hlt; jmp to the hlt
+];
+
+/** Halts for good, as a guest does that powers off. */
+const HALT = [[0xfa, 0xf4]]; // cli; hlt
+
+/** A disk with this code as its boot sector. */
+function imageThatBoots(code: readonly (readonly number[])[]): Uint8Array {
   const sector = new Uint8Array(512);
   sector.set(code.flat());
   sector.set([0x55, 0xaa], 510);
@@ -235,6 +240,16 @@ describe('the panel of snapshots', () => {
     expect(await guest.run('echo $moment')).toBe('present');
   });
 
+  it('takes what names one for a name first and for an id only then', async () => {
+    const [first] = await guest.snapshots();
+    const decoy = await guest.save(first!.id);
+    expect((await guest.load(first!.id)).id).toBe(decoy.id);
+    await guest.delete(first!.id);
+    expect(await names()).toEqual(['A', 'B', 'Snapshot 1', 'Before Snapshot 1']);
+    expect((await guest.load(first!.id)).name).toBe('A');
+    await guest.load('Before Snapshot 1');
+  });
+
   it('deletes one with the keyboard, only after asking', async () => {
     const { page } = guest;
     const doomed = card('Before Snapshot 1');
@@ -330,7 +345,7 @@ describe('a disk of the visitor', () => {
 
   it('whose guest draws gets pictures of its screen, and a guest that never says it is ready has snapshots too', async () => {
     const { page } = guest;
-    const buffer = Buffer.from(imageOfRedScreen());
+    const buffer = Buffer.from(imageThatBoots(RED_SCREEN));
     await page.setInputFiles('#file', { name: 'red.qcow2', mimeType: 'application/octet-stream', buffer });
     await page.locator('#screen canvas').waitFor({ state: 'visible', timeout: 60_000 });
     await page.waitForTimeout(500);
@@ -357,6 +372,46 @@ describe('a disk of the visitor', () => {
     await guest.delete('red');
     expect(await page.locator('#resume').isVisible()).toBe(false);
     expect(await page.locator('#snapshot-none').isVisible()).toBe(true);
+  });
+
+  it('is offered none any more once a script has typed or a snapshot was taken', async () => {
+    const { page } = guest;
+    const offer = page.locator('#resume');
+    await guest.save('red');
+    await page.reload();
+    await offer.waitFor({ state: 'visible' });
+    await page.evaluate(() => window.demo.send(' '));
+    expect(await offer.isVisible()).toBe(false);
+    await page.reload();
+    await offer.waitFor({ state: 'visible' });
+    await guest.save('another');
+    expect(await offer.isVisible()).toBe(false);
+    await page.reload();
+    await offer.waitFor({ state: 'visible' });
+    await page.locator('#screen').focus();
+    await page.keyboard.press('Shift');
+    expect(await offer.isVisible()).toBe(true);
+    await page.keyboard.press('x');
+    expect(await offer.isVisible()).toBe(false);
+  });
+
+  it('whose guest has powered off comes back powered off, and is not offered', async () => {
+    const { page } = guest;
+    const startAgain = page.getByRole('button', { name: 'Start it again' });
+    const buffer = Buffer.from(imageThatBoots(HALT));
+    await page.setInputFiles('#file', { name: 'halt.qcow2', mimeType: 'application/octet-stream', buffer });
+    await startAgain.waitFor({ timeout: 60_000 });
+    await guest.save('off');
+    expect(await guest.state()).toBe('stopped');
+    await guest.load('off');
+    expect(await guest.state()).toBe('stopped');
+    expect(await startAgain.isVisible()).toBe(true);
+    await page.reload();
+    await startAgain.waitFor({ timeout: 60_000 });
+    // Its turn comes when the boot has made its offers.
+    await expect(guest.delete('nothing')).rejects.toThrow('nothing');
+    expect(await names()).toEqual(['off']);
+    expect(await page.locator('#resume').isVisible()).toBe(false);
   });
 
   it('can be reset, and has no snapshots then', async () => {

@@ -16,7 +16,11 @@ function noisyLines(characters: number): string {
 
 describe('a picture with notes', () => {
   it('begins with the image as it was, and gives the notes back', async () => {
-    const notes = { ready: true, serial: 'guest:~# echo \u2713\r\n\u001b[1;34mbin\u001b[0m\r\nguest:~# ' };
+    const notes = {
+      ready: true,
+      halted: true,
+      serial: 'guest:~# echo \u2713\r\n\u001b[1;34mbin\u001b[0m\r\nguest:~# ',
+    };
     const file = await packPicture(image, notes);
     expect(Buffer.compare(file.subarray(0, image.length), image)).toBe(0);
     expect(await notesOf(file)).toEqual(notes);
@@ -28,14 +32,14 @@ describe('a picture with notes', () => {
 
   it('keeps the last 65536 characters of the serial output, from the start of a line on', async () => {
     const serial = `${'x'.repeat(70_000)}\r\nlast line\r\n${'y'.repeat(60_000)}`;
-    const notes = await notesOf(await packPicture(image, { ready: false, serial }));
+    const notes = await notesOf(await packPicture(image, { ready: false, halted: false, serial }));
     expect(notes?.serial).toBe(`last line\r\n${'y'.repeat(60_000)}`);
   });
 
   it('never takes more than 64 KiB: of output that does not get smaller it keeps less', async () => {
     const serial = noisyLines(200_000);
     const large = new SeededRandom(6).bytes(40_000);
-    const file = await packPicture(large, { ready: true, serial });
+    const file = await packPicture(large, { ready: true, halted: false, serial });
     expect(file.length).toBeLessThanOrEqual(LIMIT);
     const kept = (await notesOf(file))?.serial ?? '';
     expect(kept.length).toBeGreaterThan(10_000);
@@ -49,7 +53,7 @@ describe('a picture with notes', () => {
   });
 
   it('has none where it is damaged, wherever the damage is', async () => {
-    const file = await packPicture(image, { ready: true, serial: noisyLines(2000) });
+    const file = await packPicture(image, { ready: true, halted: false, serial: noisyLines(2000) });
     for (let at = image.length; at < file.length; at++) {
       const damaged = file.slice();
       damaged[at]! ^= 0x41;
@@ -67,11 +71,17 @@ describe('a picture with notes', () => {
       file.set(new TextEncoder().encode('QW-NOTES'), bytes.length + 4);
       return file;
     };
-    expect(await notesOf(await packed('{"ready":true,"serial":"fine"}'))).toEqual({ ready: true, serial: 'fine' });
-    for (const text of ['null', '[]', '{"ready":1,"serial":""}', '{"ready":true}', 'no JSON']) {
+    const fine = { ready: true, halted: false, serial: 'fine' };
+    expect(await notesOf(await packed(JSON.stringify(fine)))).toEqual(fine);
+    const others = [
+      { ...fine, ready: 1 },
+      { ...fine, halted: 'no' },
+      { ready: true, halted: true },
+    ];
+    for (const text of ['null', '[]', 'no JSON', ...others.map((other) => JSON.stringify(other))]) {
       expect(await notesOf(await packed(text)), text).toBeNull();
     }
-    const bomb = await packed(`{"ready":true,"serial":"${'0'.repeat(20e6)}"}`);
+    const bomb = await packed(`{"ready":true,"halted":false,"serial":"${'0'.repeat(20e6)}"}`);
     expect(bomb.length).toBeLessThan(LIMIT);
     expect(await notesOf(bomb)).toBeNull();
   });

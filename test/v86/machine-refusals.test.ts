@@ -169,6 +169,7 @@ describe('what fails', () => {
       code: 'V86_SEAM',
       message: expect.stringMatching(/disk is that of snapshot "A".*stands still: a device is undefined/),
     });
+    await expect(machine.attachment.saveSnapshot('torn'), 'of two moments').rejects.toMatchObject({ code: 'V86_SEAM' });
     expect(machine.emulator.is_running()).toBe(false);
     machine.emulator.failRestore = false;
     await machine.attachment.loadSnapshot('A');

@@ -206,13 +206,14 @@ describe('a list of snapshots', () => {
     expect(machine.emulator.is_running()).toBe(true);
   });
 
-  it('finds one by its id, or else the newest of a name', async () => {
+  it('finds one by its id, or else the newest of a name, and asks which is meant where both are there', async () => {
     const machine = await newMachine();
     const { attachment, snapshots } = machine;
     await snapshots.inner.create({ name: 'twice' });
     await snapshots.inner.create({ name: 'twice' });
     await snapshots.inner.create({ name: '1' });
-    await attachment.deleteSnapshot('1');
+    await expect(attachment.deleteSnapshot('1')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await attachment.deleteSnapshot({ id: '1' });
     await attachment.deleteSnapshot('twice');
     expect(await names(machine)).toEqual(['1']);
     await expect(attachment.deleteSnapshot('twice')).rejects.toMatchObject({ code: 'NOT_FOUND' });

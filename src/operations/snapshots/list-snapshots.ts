@@ -1,6 +1,6 @@
 /** Internal snapshots: which there are, which one is meant, and what each costs (spec, "Snapshots"). Changes nothing. */
 import type { HostOffset } from '../../disk.js';
-import { Qcow2Error } from '../../errors.js';
+import { isQcow2Error, Qcow2Error } from '../../errors.js';
 import type { Header } from '../../format/header.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { CountChanges } from '../../metadata/count-changes.js';
@@ -31,11 +31,24 @@ export function snapshotUsage(image: Qcow2Image): SnapshotUsage[] {
   const { header, tables, storage } = image;
   const snapshots = readSnapshots(storage, header);
   checkL1Bytes(snapshots, storage.size + tables.geometry.clusterSize);
+  if (snapshots.length === 0) return [];
   const known = { countOf: refcountReader(tables), visited: new Set<HostOffset>() };
+  // Tables of their own: what is found there by only looking must not end the disk that is in use.
+  const looking = image.snapshotTables(header);
   return snapshots.map((snapshot) => ({
     ...snapshotInfo(snapshot, header),
-    ownBytes: ownClusters(tables, snapshot, known) * tables.geometry.clusterSize,
+    ownBytes: ownBytes(looking, snapshot, known),
   }));
+}
+
+/** 0 for a snapshot whose tables can't be followed. */
+function ownBytes(tables: ImageTables, snapshot: StoredSnapshot, known: KnownTables): number {
+  try {
+    return ownClusters(tables, snapshot, known) * tables.geometry.clusterSize;
+  } catch (error) {
+    if (isQcow2Error(error, 'CORRUPT') || isQcow2Error(error, 'BAD_IMAGE')) return 0;
+    throw error;
+  }
 }
 
 /** In a good image they lie apart. Thousands of large ones at one place would be read for hours. */

@@ -13,6 +13,7 @@ import { Qcow2Error } from '../../errors.js';
 import { l1EntriesFor } from '../../format/geometry.js';
 import { MAX_L1_BYTES } from '../../format/limits.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
+import type { ChangeableTables } from '../../metadata/changeable-tables.js';
 import { unmapFrom } from '../../image/unmap-from.js';
 import { equalAt, isZero } from '../../util/bytes.js';
 import { alignUp } from '../../util/integers.js';
@@ -66,6 +67,11 @@ export function writeVmStateLike(image: Qcow2Image, piece: VmStatePiece): VmStat
   return new VmStateWriter(image, piece).write();
 }
 
+/** A host that has no room for `clusters` more says so before anything is changed, and the image stays of use. */
+function reserve({ storage, writable }: ChangeableTables, clusters: number): void {
+  if (clusters > 0) storage.reserve(writable.allocator.endOfNext(clusters));
+}
+
 /** Grows the L1 table to the end of its last cluster, so that a state that comes in pieces does not move it each time. */
 function makeRoom(image: Qcow2Image, stateBytes: number): void {
   const tables = changeableForSnapshots(image);
@@ -78,6 +84,7 @@ function makeRoom(image: Qcow2Image, stateBytes: number): void {
   }
   header.beforeChange();
   const entries = Math.min(MAX_L1_BYTES / 8, alignUp(needed, geometry.clusterSize / 8));
+  reserve(tables, Math.ceil((entries * 8) / geometry.clusterSize));
   tables.growL1(entries * geometry.l2Coverage);
 }
 
@@ -102,15 +109,36 @@ class VmStateWriter {
   }
 
   write(): VmStateWritten {
-    const { offset, source } = this.#piece;
-    const { length } = source;
-    for (let at = 0; at < length;) {
-      const end = Math.min(length, at + this.#clusterSize - ((offset + at) % this.#clusterSize));
-      this.#writePart(at, end);
-      at = end;
-    }
+    const { length } = this.#piece.source;
+    this.#reserve();
+    for (let at = 0; at < length; at = this.#endOfPart(at)) this.#writePart(at, this.#endOfPart(at));
     this.#store(length);
     return this.#written;
+  }
+
+  /** The part of the piece from `at` on that lies in one cluster. */
+  #endOfPart(at: number): number {
+    const { offset, source } = this.#piece;
+    return Math.min(source.length, at + this.#clusterSize - ((offset + at) % this.#clusterSize));
+  }
+
+  /** Room for what will have to be stored, and for the L2 tables that are missing. Nobody knows what compressing leaves. */
+  #reserve(): void {
+    const { source, compress } = this.#piece;
+    const tables = this.#image.changeableTables();
+    const { l2Coverage } = tables.geometry;
+    let clusters = 0;
+    for (let at = 0; at < source.length; at = this.#endOfPart(at)) {
+      const part = source.subarray(at, this.#endOfPart(at));
+      const whole = part.length === this.#clusterSize;
+      const cheap = whole && (isZero(part) || (this.#other !== null && this.#equalsOther(at, part)));
+      if (!cheap && !compress) clusters++;
+    }
+    const last = Math.floor((this.#guest(source.length) - 1) / l2Coverage);
+    for (let index = Math.floor(this.#guest(0) / l2Coverage); index <= last; index++) {
+      if (tables.l1.get(index) === 0 || !tables.l1.copied(index)) clusters++;
+    }
+    reserve(tables, clusters);
   }
 
   /** Bytes `at .. end` of the piece, which lie in one cluster. */
