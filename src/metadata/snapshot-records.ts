@@ -52,6 +52,11 @@ export function readSnapshots(storage: Storage, header: Header): StoredSnapshot[
   return [...snapshotEntries(storage, header)];
 }
 
+/** Bytes of the table that the entries were read from. */
+export function tableBytes(snapshots: readonly StoredSnapshot[]): number {
+  return snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
 /** The bytes of a table with these entries. */
 export function joinEntries(entries: readonly Uint8Array[]): Uint8Array {
   const table = new Uint8Array(entries.reduce((sum, entry) => sum + entry.length, 0));

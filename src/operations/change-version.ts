@@ -12,7 +12,7 @@ import { INCOMPATIBLE_DIRTY, KNOWN_FEATURES, describeBits } from '../format/feat
 import { withFeatureNames } from '../format/extension-order.js';
 import { hasDataFile, type Header } from '../format/header.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
-import { encodeFullSnapshots, readSnapshots } from '../metadata/snapshot-records.js';
+import { encodeFullSnapshots, readSnapshots, tableBytes } from '../metadata/snapshot-records.js';
 import { ZeroExpansion } from '../metadata/zero-expansion.js';
 import { singleStep, stepsOf, type Steps } from '../util/steps.js';
 
@@ -45,8 +45,7 @@ function upgrade(image: Qcow2Image): void {
   });
   image.reloadTables();
   if (table === null) return;
-  const oldBytes = snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  image.changeableTables().writable.allocator.free(old.snapshotsOffset, oldBytes);
+  image.changeableTables().writable.allocator.free(old.snapshotsOffset, tableBytes(snapshots));
   image.flush();
 }
 

@@ -14,7 +14,7 @@ import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { unmapFrom } from '../../image/unmap-from.js';
 import type { ChangeableTables } from '../../metadata/changeable-tables.js';
 import { namedTables } from '../../metadata/l2-references.js';
-import { joinEntries, readSnapshots, type StoredSnapshot } from '../../metadata/snapshot-records.js';
+import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../../metadata/snapshot-records.js';
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { runToEnd } from '../../util/steps.js';
 import { requireSnapshot, snapshotInfo } from './list-snapshots.js';
@@ -54,7 +54,7 @@ export function createSnapshot(image: Qcow2Image, options: NewSnapshot): Snapsho
     snapshotL1: next.snapshot,
     snapshotCount: snapshots.length + 1,
     snapshotTable: (l1Offset) => joinEntries([...snapshots.map(({ bytes }) => bytes), entry(l1Offset)]),
-    oldSnapshotTableBytes: snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    oldSnapshotTableBytes: tableBytes(snapshots),
     keptL1Tables: snapshots,
   });
   takeUpSwitched(image, freed);
@@ -140,7 +140,7 @@ function checkRoom(snapshots: readonly StoredSnapshot[], newBytes: number): void
   if (snapshots.length >= MAX_SNAPSHOTS) {
     throw new Qcow2Error('LIMIT', `the image has ${snapshots.length} snapshots; the limit is ${MAX_SNAPSHOTS}`);
   }
-  const bytes = snapshots.reduce((sum, { byteLength }) => sum + byteLength, newBytes);
+  const bytes = tableBytes(snapshots) + newBytes;
   if (bytes <= MAX_SNAPSHOT_TABLE_BYTES) return;
   throw new Qcow2Error(
     'LIMIT',

@@ -10,7 +10,7 @@ import { Qcow2Error } from '../../errors.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { CountChanges } from '../../metadata/count-changes.js';
 import { L2References, namedTables, type NamedTable } from '../../metadata/l2-references.js';
-import { joinEntries, readSnapshots, type StoredSnapshot } from '../../metadata/snapshot-records.js';
+import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../../metadata/snapshot-records.js';
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { stepsOf, type Steps } from '../../util/steps.js';
 import { requireSnapshot } from './list-snapshots.js';
@@ -67,7 +67,7 @@ function switchTables(image: Qcow2Image, snapshot: StoredSnapshot, changes: Coun
     snapshotL1: null,
     snapshotCount: left.length,
     snapshotTable: () => joinEntries(left.map(({ bytes }) => bytes)),
-    oldSnapshotTableBytes: snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    oldSnapshotTableBytes: tableBytes(snapshots),
     keptL1Tables: left,
   });
   takeUpSwitched(image, freed);

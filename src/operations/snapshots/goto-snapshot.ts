@@ -11,7 +11,7 @@ import { MAX_L1_BYTES, SECTOR_BYTES } from '../../format/limits.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import type { ChangeableTables } from '../../metadata/changeable-tables.js';
 import { namedTables } from '../../metadata/l2-references.js';
-import { joinEntries, readSnapshots, type StoredSnapshot } from '../../metadata/snapshot-records.js';
+import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../../metadata/snapshot-records.js';
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { requireSnapshot, snapshotInfo } from './list-snapshots.js';
 import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched } from './snapshot-tables.js';
@@ -46,7 +46,7 @@ export function gotoSnapshot(image: Qcow2Image, key: SnapshotKey, options: GotoO
     snapshotL1: null,
     snapshotCount: snapshots.length,
     snapshotTable: () => joinEntries(snapshots.map(({ bytes }) => bytes)),
-    oldSnapshotTableBytes: snapshots.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    oldSnapshotTableBytes: tableBytes(snapshots),
     keptL1Tables: snapshots,
   });
   takeUpSwitched(image, freed);
