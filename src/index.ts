@@ -38,7 +38,7 @@ export type { LuksOptions } from './crypto/luks-create.js';
 export type { CreateSectorCipher, SectorCipher } from './kernels/cipher-contract.js';
 export type { ReopenOptions } from './image/lifecycle.js';
 export type { RuntimeOptions } from './image/runtime-options.js';
-export type { CorruptionEvent, CorruptionListener } from './metadata/corruption.js';
+export type { CorruptionEvent, CorruptionFacts, CorruptionListener } from './metadata/corruption.js';
 export type { OverlapCheck, OverlapTemplate } from './metadata/overlap-options.js';
 export { Qcow2Image, type ImageStatistics } from './image/qcow2-image.js';
 export { RawDisk } from './image/raw-disk.js';
@@ -53,13 +53,16 @@ export {
   checkVerdict,
   type CheckOptions,
   type CheckResult,
+  type CheckEvent,
+  type CheckListener,
   type Finding,
+  type FindingFacts,
   type FindingKind,
   type Repair,
 } from './operations/check/check-image.js';
 export type { Preallocation } from './image/preallocate.js';
 export { amendImage, type AmendOptions } from './operations/amend.js';
-export { changeBackingFile, type NewBackingFile } from './operations/change-backing.js';
+export { changeBackingFile, type ForeignBackingFile, type NewBackingFile } from './operations/change-backing.js';
 export {
   addPassphrase,
   changePassphrase,
@@ -68,6 +71,7 @@ export {
   type ErasePassphraseRequest,
   type NewPassphraseRequest,
 } from './operations/key-slots.js';
+export { listBitmaps, type BitmapInfo } from './operations/list-bitmaps.js';
 export { makeEmpty } from './operations/make-empty.js';
 export { resizeImage, type ResizeOptions } from './operations/resize.js';
 export type {

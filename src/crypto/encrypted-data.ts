@@ -69,10 +69,12 @@ export class EncryptedData implements GuestData {
     if (end > host + source.length && (last > 0 || offset === 0)) read(last);
     sectors.set(source, offset);
     this.#cipher.encrypt(sectors, this.#sector(start, guest - offset));
+    this.#storage.announce?.('write_aio');
     this.#storage.write(start, sectors);
   }
 
   #readSectors(host: HostOffset, target: Uint8Array, guest: GuestOffset): void {
+    this.#storage.announce?.('read_aio');
     this.#storage.read(host, target);
     this.#cipher.decrypt(target, this.#sector(host, guest));
   }

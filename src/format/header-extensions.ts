@@ -63,6 +63,7 @@ export function encodeExtensions(extensions: readonly HeaderExtension[]): Uint8A
   return bytes;
 }
 
+/** The last one, where there are several of a type: as QEMU, which lets a later one take the place of an earlier. */
 export function findExtension(extensions: readonly HeaderExtension[], type: number): HeaderExtension | undefined {
-  return extensions.find((extension) => extension.type === type);
+  return extensions.findLast((extension) => extension.type === type);
 }

@@ -48,6 +48,7 @@ export class CompressedClusters {
       return known;
     }
     const source = new Uint8Array(descriptor.length);
+    this.#storage.announce?.('read_compressed');
     this.#storage.read(descriptor.host, source);
     const content = this.#takeBuffer();
     this.#codec.decompress(source, content, `the compressed cluster of guest offset ${hex(guest)}`);

@@ -66,8 +66,9 @@ export function createImage(storage: Storage, options: CreateOptions): void {
   writeRefcounts(guarded, geometry, layout);
   const l1Cluster = 1 + layout.tableClusters + layout.blocks;
   const areaCluster = l1Cluster + layout.l1Clusters;
-  // The L1 table is all zeroes, as the file is where nothing was written.
-  guarded.truncate((areaCluster + layout.areaClusters) * geometry.clusterSize);
+  // The L1 table is all zeroes, as the file is where nothing was written. Where it is the last, the file ends with it.
+  const l1End = l1Cluster * geometry.clusterSize + layout.l1Entries * 8;
+  guarded.truncate(area === null ? l1End : (areaCluster + layout.areaClusters) * geometry.clusterSize);
   if (area !== null) guarded.write(areaCluster * geometry.clusterSize, area);
   guarded.flush();
   guarded.write(0, header);

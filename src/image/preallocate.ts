@@ -83,6 +83,7 @@ function allocateRun(tables: ChangeableTables, mode: Preallocation, guest: Guest
   const external = hasDataFile(header.value);
   const cluster = guest / clusterSize;
   const wanted = length / clusterSize;
+  l2.prepare(cluster, wanted);
   const run = external ? { host: guest, count: wanted } : tables.writable.allocator.allocate(wanted);
   const extended = subclusterSize < clusterSize;
   const bytes = run.count * clusterSize;

@@ -31,9 +31,12 @@ export function writeCompressedCluster(
   const packed = codec.compress(filledUp(content, geometry.clusterSize));
   if (packed === null || packed.length >= geometry.clusterSize) return false;
   if (storage.size + 2 * geometry.clusterSize > compressedOffsetLimit(geometry.clusterBits)) return false;
+  const cluster = guest / geometry.clusterSize;
+  l2.prepare(cluster, 1);
   const host = allocator.allocateBytes(packed.length);
+  storage.announce?.('write_compressed');
   storage.write(host, packed);
-  l2.linkCompressed(guest / geometry.clusterSize, { host, length: packed.length });
+  l2.linkCompressed(cluster, { host, length: packed.length });
   return true;
 }
 

@@ -56,6 +56,7 @@ type Span = Pick<FillStep, 'cluster' | 'count' | 'start' | 'end'>;
 function allocateAndFill(target: WriteTarget, step: Span, data: WriteData): void {
   const { clusterSize } = target;
   let done = 0;
+  target.l2.prepare(step.cluster, step.count);
   while (done < step.count) {
     const cluster = step.cluster + done;
     const run = target.allocate(cluster, step.count - done);

@@ -1,8 +1,8 @@
 /**
  * Zeroes and discards: changes of the map alone, as far as whole clusters (or subclusters) are meant.
  *
- * - Writing zeroes, version 3: clusters get the zero flag. One covered in part is taken whole when the rest of it reads as
- *   zeroes already; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes.
+ * - Writing zeroes, version 3: clusters get the zero flag. One covered in part is taken whole when the rest of it is known
+ *   to be zeroes, here or in the backing disks; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes.
  * - Discard: a hint. Clusters covered in part are left alone, but for the tail of the disk. A cluster then reads as
  *   zeroes. Version 2 over a backing file ignores it, as QEMU does since 5.1: old backing data would show through.
  * - An external data file that is to be raw must read as the disk does, so zeroes are written there as well.
@@ -12,6 +12,7 @@ import type { L2Tables } from '../metadata/l2-tables.js';
 import type { MappedRun } from '../metadata/mapped-run.js';
 import type { Storage } from '../storage/storage.js';
 import { alignDown, alignUp } from '../util/integers.js';
+import { isKnownZero } from './known-zero.js';
 
 export interface ZeroTarget {
   readonly disk: Disk;
@@ -43,15 +44,15 @@ export function zeroRange(
   const { subclusterSize, disk } = target;
   let start = alignDown(offset, subclusterSize);
   let stop = Math.min(disk.size, alignUp(end, subclusterSize));
-  if (start < offset && !readsAsZeroes(target, start, offset)) {
-    start = Math.min(end, alignUp(offset, subclusterSize));
-    writeRealZeroes(target, offset, start);
+  if (start < offset && !isKnownZero(disk, start, offset)) start = alignUp(offset, subclusterSize);
+  if (stop > end && !isKnownZero(disk, end, stop)) stop = alignDown(end, subclusterSize);
+  // Both ends in one write, where nothing is between them: their clusters lie in one piece then.
+  if (stop <= start) {
+    writeRealZeroes(target, offset, end);
+    return;
   }
-  if (stop > end && stop > start && !readsAsZeroes(target, end, stop)) {
-    stop = Math.max(start, alignDown(end, subclusterSize));
-    writeRealZeroes(target, stop, end);
-  }
-  if (stop <= start) return;
+  if (start > offset) writeRealZeroes(target, offset, start);
+  if (stop < end) writeRealZeroes(target, stop, end);
   writeRawZeroes(target, start, stop);
   zeroUnits(target, start, stop, options.unmap);
 }
@@ -101,15 +102,6 @@ function makeEdgesResident(target: ZeroTarget, start: GuestOffset, end: GuestOff
     const from = alignDown(edge, clusterSize);
     disk.read(from, new Uint8Array(Math.min(disk.size, from + clusterSize) - from));
   }
-}
-
-/** Whatever backing disk the image is opened over next time. */
-function readsAsZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffset): boolean {
-  for (const extent of target.disk.extents(start, end - start)) {
-    const empty = extent.kind === 'unallocated' && !target.hasBacking;
-    if (extent.kind !== 'zero' && !empty) return false;
-  }
-  return true;
 }
 
 function writeRealZeroes(target: ZeroTarget, start: GuestOffset, end: GuestOffset): void {

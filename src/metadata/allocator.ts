@@ -10,6 +10,7 @@ import { Qcow2Error } from '../errors.js';
 import type { Geometry } from '../format/geometry.js';
 import { MAX_HOST_OFFSET } from '../format/limits.js';
 import { divideUp, hex } from '../util/integers.js';
+import type { AccessPurpose } from '../storage/access-purpose.js';
 import type { Corruption } from './corruption.js';
 import type { FreeReason } from './discard-policy.js';
 import type { OverlapGuard } from './overlap-guard.js';
@@ -31,6 +32,8 @@ export interface AllocatorOptions {
   /** Clusters freed for one of these reasons are given back to the host. */
   readonly passedDown: ReadonlySet<FreeReason>;
   readonly punchHole: (host: HostOffset, length: number) => void;
+  /** Tells the storage what the accesses that follow are for. */
+  readonly announce: (purpose: AccessPurpose) => void;
 }
 
 interface FreedRange {
@@ -79,7 +82,8 @@ export class Allocator {
   /** The first free run, of at most `want` clusters; refcount 1 from now on. Throws `LIMIT` or `CORRUPT`. */
   allocate(want: number): ClusterRun {
     this.#options.beforeChange();
-    const { refcounts } = this.#options;
+    const { refcounts, announce } = this.#options;
+    announce('cluster_alloc');
     const first = refcounts.nextFree(this.#firstFree);
     const count = refcounts.freeLength(first, want);
     const run = this.#take(first, count);
@@ -87,22 +91,23 @@ export class Allocator {
     return run;
   }
 
-  /** Exactly `count` contiguous clusters, for a table. */
-  allocateContiguous(count: number): HostOffset {
+  /** Exactly `count` contiguous clusters, for a table, which is `what` in messages. */
+  allocateContiguous(count: number, what?: string): HostOffset {
     this.#options.beforeChange();
-    const { refcounts, geometry } = this.#options;
+    const { refcounts, geometry, announce } = this.#options;
+    announce('cluster_alloc');
     if (count >= geometry.refcountBlockEntries) {
       const between = refcounts.freeRun(count);
-      if (between !== null) return this.#take(between, count).host;
+      if (between !== null) return this.#take(between, count, what).host;
       const first = refcounts.reserveAtEnd(count);
-      this.#checkPlace(first, count);
+      this.#checkPlace(first, count, what);
       return first * geometry.clusterSize;
     }
     let first = refcounts.nextFree(this.#firstFree);
     this.#firstFree = first;
     for (;;) {
       const length = refcounts.freeLength(first, count);
-      if (length === count) return this.#take(first, count).host;
+      if (length === count) return this.#take(first, count, what).host;
       first = refcounts.nextFree(first + length);
     }
   }
@@ -113,8 +118,9 @@ export class Allocator {
    */
   allocateBytes(length: number): HostOffset {
     this.#options.beforeChange();
-    const { refcounts, geometry } = this.#options;
+    const { refcounts, geometry, announce } = this.#options;
     const { clusterSize } = geometry;
+    announce('cluster_alloc_bytes');
     const start = this.#packAt;
     const room = start === null ? 0 : clusterSize - (start % clusterSize);
     const shared = start === null ? 0 : Math.floor(start / clusterSize);
@@ -187,7 +193,8 @@ export class Allocator {
 
   /** A count that is too low already is told of, and no reason to fail: what it counts is not named any more. */
   #lower({ first, count }: FreedRange): void {
-    const { refcounts, corruption, geometry } = this.#options;
+    const { refcounts, corruption, geometry, announce } = this.#options;
+    announce('cluster_free');
     const passedOver = refcounts.lower(first, count);
     if (passedOver === 0) return;
     const { clusterSize } = geometry;
@@ -212,19 +219,19 @@ export class Allocator {
     return start;
   }
 
-  #take(first: number, count: number): ClusterRun {
-    this.#checkPlace(first, count);
+  #take(first: number, count: number, what?: string): ClusterRun {
+    this.#checkPlace(first, count, what);
     this.#options.refcounts.add(first, count, 1);
     return { host: first * this.#options.geometry.clusterSize, count };
   }
 
-  #checkPlace(first: number, count: number): void {
+  #checkPlace(first: number, count: number, what = 'clusters that count as free'): void {
     const { clusterSize } = this.#options.geometry;
     const start = first * clusterSize;
     const end = start + count * clusterSize;
     if (end > MAX_HOST_OFFSET) {
       throw new Qcow2Error('LIMIT', `the image file would reach ${hex(end)}; host offsets stop at 2^53 - 1`);
     }
-    this.#options.guard.check(start, end - start, 'clusters that count as free');
+    this.#options.guard.check(start, end - start, what);
   }
 }

@@ -9,7 +9,7 @@ import { HIGH_COMPRESSED, HIGH_COPIED, LOW_ZERO, l2EntryHost } from '../format/l
 import { SECTOR_BYTES } from '../format/limits.js';
 import { viewOf } from '../util/big-endian.js';
 import { hex } from '../util/integers.js';
-import { emptyTally, type CheckPhase, type Findings } from './check-findings.js';
+import { emptyTally, type CheckPhase, type FindingFacts, type Findings } from './check-findings.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import type { MetadataPlaces } from './metadata-places.js';
 import { L1_HIGH_MASK } from './offset-table.js';
@@ -30,9 +30,10 @@ export interface CopiedFlagsParts {
   readonly repair: boolean;
 }
 
-/** An L2 entry with the wrong flag: its byte in the table, and the refcount of what it names. */
+/** An L2 entry with the wrong flag: its byte in the table, the entry, and the refcount of what it names. */
 interface Flaw {
   readonly at: number;
+  readonly entry: bigint;
   readonly refcount: number;
 }
 
@@ -83,14 +84,17 @@ export class CopiedFlags implements CheckPhase {
     const flaws = this.#flawsOf(viewOf(table));
     const wanted = flagged(high, refcount);
     if (wanted !== high) {
-      this.#report(image.header.l1Offset + index * 8, `entry ${index} of the L1 table`, refcount);
+      const facts = { fact: 'copied-l1', index, entry: l1.getBigUint64(index * 8), refcount } as const;
+      this.#report(image.header.l1Offset + index * 8, `entry ${index} of the L1 table`, facts);
       if (repair) {
         l1.setUint32(index * 8, wanted);
         this.#writeL1Sector(l1, index);
         this.#fixed(1);
       }
     }
-    for (const flaw of flaws) this.#report(host + flaw.at, 'the L2 entry', flaw.refcount);
+    for (const { at, entry, refcount: count } of flaws) {
+      this.#report(host + at, 'the L2 entry', { fact: 'copied-l2', entry, refcount: count });
+    }
     if (repair && flaws.length > 0) this.#repairTable(table, host, flaws);
     return true;
   }
@@ -108,7 +112,8 @@ export class CopiedFlags implements CheckPhase {
       const zero = l2EntryBytes === 8 && (low & LOW_ZERO) !== 0;
       if (data === 0 && (zero || !image.hasDataFile || (high & HIGH_COPIED) === 0)) continue;
       const refcount = image.hasDataFile ? 1 : this.#refcountOf(data);
-      if (refcount !== null && flagged(high, refcount) !== high) flaws.push({ at, refcount });
+      if (refcount !== null && flagged(high, refcount) !== high)
+        flaws.push({ at, entry: table.getBigUint64(at), refcount });
     }
     return flaws;
   }
@@ -146,10 +151,12 @@ export class CopiedFlags implements CheckPhase {
     return counts.get(cluster);
   }
 
-  #report(at: number, what: string, refcount: number): void {
+  #report(at: number, what: string, facts: FindingFacts & { readonly refcount: number }): void {
     this.tally.corruptions++;
-    const message = () => `${what} at ${hex(at)} has the wrong COPIED flag: the refcount is ${refcount}`;
-    this.#parts.findings.add('copied-flag', at, message);
+    const { findings, repair } = this.#parts;
+    const message = () => `${what} at ${hex(at)} has the wrong COPIED flag: the refcount is ${facts.refcount}`;
+    if (repair) findings.addRepaired('copied-flag', at, message, facts);
+    else findings.add('copied-flag', at, message, facts);
   }
 
   #fixed(count: number): void {

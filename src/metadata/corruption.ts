@@ -11,9 +11,17 @@
  *
  * What QEMU takes for plain I/O errors (a damaged compressed stream, a refcount that can't be lowered) does not come here.
  */
-import type { HostOffset } from '../disk.js';
+import type { GuestOffset, HostOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import type { HeaderState } from './header-state.js';
+import type { GuardedStructure } from './overlap-options.js';
+
+/** What a corruption is, for whoever has words of his own for it. Offsets are of the image file. */
+export type CorruptionFacts =
+  /** `writing` is what would have been written, in words: "a new L2 table". */
+  | { readonly fact: 'overlap'; readonly structure: GuardedStructure | 'encryption'; readonly writing: string }
+  | { readonly fact: 'misaligned-table'; readonly table: string; readonly index: number; readonly host: HostOffset }
+  | { readonly fact: 'misaligned-cluster'; readonly guest: GuestOffset; readonly host: HostOffset };
 
 /** What is known of a corruption. */
 export interface CorruptionFinding {
@@ -23,6 +31,7 @@ export interface CorruptionFinding {
   readonly offset?: HostOffset | undefined;
   /** Bytes. */
   readonly size?: number | undefined;
+  readonly facts?: CorruptionFacts | undefined;
 }
 
 export interface CorruptionEvent extends CorruptionFinding {

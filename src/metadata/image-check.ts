@@ -10,8 +10,17 @@
  *
  * The image must not be changed by anybody else between two steps.
  */
-import { MAX_SNAPSHOT_TABLE_BYTES } from '../format/limits.js';
-import { addTally, emptyTally, Findings, type CheckPhase, type Repair, type Tally } from './check-findings.js';
+import { MAX_SNAPSHOT_EXTRA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from '../format/limits.js';
+import {
+  addTally,
+  emptyTally,
+  Findings,
+  type CheckListener,
+  type CheckPhase,
+  type FindingFacts,
+  type Repair,
+  type Tally,
+} from './check-findings.js';
 import { CopiedFlags } from './copied-flags.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import type { ClusterStatistics } from './l2-scan.js';
@@ -21,17 +30,25 @@ import { RefcountCompare } from './refcount-compare.js';
 import { RefcountRebuild } from './refcount-rebuild.js';
 import { ReferenceCounts } from './reference-counts.js';
 import { ReferenceScan } from './reference-scan.js';
-import { readSnapshotList, type SnapshotList } from './listed-snapshots.js';
+import { DEMANDED_EXTRA_BYTES, readSnapshotList, type SnapshotList } from './listed-snapshots.js';
 import { SnapshotTableRepair } from './snapshot-table-repair.js';
+
+export interface ImageCheckOptions {
+  readonly repair: Repair;
+  readonly listener?: CheckListener | undefined;
+  /** See `refcount-compare.ts`. Default false. */
+  readonly rebuildMissing?: boolean | undefined;
+}
 
 export class ImageCheck {
   /** Complete when `step` has returned false. */
   readonly tally: Tally = emptyTally();
-  readonly findings = new Findings();
+  readonly findings: Findings;
   /** Bytes of the file up to the end of the last cluster in use. */
   imageEnd = 0;
   readonly #image: ImageUnderCheck;
   readonly #repair: Repair;
+  readonly #rebuildMissing: boolean;
   readonly #counts: ReferenceCounts;
   readonly #recorded: RecordedRefcounts;
   readonly #snapshots: SnapshotList;
@@ -42,9 +59,11 @@ export class ImageCheck {
   #next: () => CheckPhase | null;
 
   /** Reads the refcount table and the snapshot table. Throws what reading throws; nothing is changed before `step`. */
-  constructor(image: ImageUnderCheck, repair: Repair) {
+  constructor(image: ImageUnderCheck, { repair, listener, rebuildMissing = false }: ImageCheckOptions) {
     this.#image = image;
     this.#repair = repair;
+    this.#rebuildMissing = rebuildMissing;
+    this.findings = new Findings(listener);
     this.#counts = new ReferenceCounts(image.geometry.maxRefcount);
     this.#recorded = new RecordedRefcounts(image);
     this.#snapshots = readSnapshotList(image);
@@ -71,22 +90,36 @@ export class ImageCheck {
   /** False when the table can't be used and must not be repaired, which ends the check. */
   #judgeSnapshotTable(): boolean {
     const { overlong, beyond, incomplete } = this.#snapshots;
-    const at = this.#image.header.snapshotsOffset;
     const tooLong = overlong + beyond;
-    if (tooLong > 0) {
-      const message = `${overlong} snapshots with too much extra data, ${beyond} past ${MAX_SNAPSHOT_TABLE_BYTES} bytes`;
-      this.findings.add('snapshot-table', at, () => message);
-    }
+    this.#reportSnapshots();
     if (tooLong > 0 && this.#repair !== 'all') {
       this.tally.checkErrors++;
       return false;
     }
-    if (incomplete > 0) {
-      const message = () => `${incomplete} snapshots without the extra data that version 3 demands`;
-      this.findings.add('snapshot-table', at, message);
-    }
     this.#snapshotTally.corruptions = tooLong + incomplete;
     return true;
+  }
+
+  #reportSnapshots(): void {
+    const { header } = this.#image;
+    const { entries, beyond } = this.#snapshots;
+    const report = (at: number, message: () => string, facts: FindingFacts): void => {
+      if (this.#repair === 'all') this.findings.addRepaired('snapshot-table', at, message, facts);
+      else this.findings.add('snapshot-table', at, message, facts);
+    };
+    entries.forEach(({ at, label, extraBytes: bytes }, index) => {
+      const limit = MAX_SNAPSHOT_EXTRA_BYTES;
+      if (bytes > limit) {
+        const message = () => `snapshot ${label} has ${bytes} bytes of extra data; the limit is ${limit}`;
+        report(at, message, { fact: 'snapshot-extra', index, bytes, limit });
+      } else if (header.version === 3 && bytes < DEMANDED_EXTRA_BYTES) {
+        const message = () => `snapshot ${label} lacks the extra data that version 3 demands`;
+        report(at, message, { fact: 'snapshot-incomplete', index });
+      }
+    });
+    if (beyond === 0) return;
+    const message = () => `${beyond} snapshots lie past ${MAX_SNAPSHOT_TABLE_BYTES} bytes of their table`;
+    report(header.snapshotsOffset, message, { fact: 'snapshots-beyond', count: beyond, tooMany: false });
   }
 
   #scan(repair: Repair): ReferenceScan {
@@ -146,6 +179,7 @@ export class ImageCheck {
 
   /** A new structure; then everything is counted again, and the old structure, a leak now, is freed. */
   #rebuild(first: ReferenceScan, found: RefcountCompare): CheckPhase {
+    this.findings.tellOfRebuild();
     const rebuild = new RefcountRebuild({ image: this.#image, counts: this.#counts, avoid: first.sink.avoid });
     this.#next = () => {
       this.#recorded.reload();
@@ -215,7 +249,14 @@ export class ImageCheck {
   }
 
   #compareParts() {
-    return { image: this.#image, counts: this.#counts, recorded: this.#recorded, findings: this.findings };
+    const rebuildMissing = this.#rebuildMissing;
+    return {
+      image: this.#image,
+      counts: this.#counts,
+      recorded: this.#recorded,
+      findings: this.findings,
+      rebuildMissing,
+    };
   }
 
   #setEnd(compare: RefcountCompare): void {

@@ -98,6 +98,7 @@ export class ImageTables {
       clusterSize: this.geometry.clusterSize,
       highMask: L1_HIGH_MASK,
       corrupt: (finding) => this.corruption.found(finding),
+      updatePurpose: 'l1_update',
       beforeWrite: this.#guarded('activeL1', 'the L1 table'),
     });
     const l2Cache = new TableCache({
@@ -130,6 +131,9 @@ export class ImageTables {
       l1: this.l1,
       cache: l2Cache,
       allocator: this.writable?.allocator ?? null,
+      beforeNewTable: () => {
+        if (this.header.dirty) this.writable!.refcounts.write();
+      },
     });
   }
 
@@ -157,11 +161,14 @@ export class ImageTables {
     const entries = l1EntriesFor(this.geometry, size);
     if (entries <= this.l1.entries) return;
     const old = { offset: this.l1.offset, length: this.l1.entries * 8 };
+    this.storage.announce('l1_grow_alloc_table');
     const offset = allocator.allocateContiguous(divideUp(entries * 8, clusterSize));
     // Linked tables must be in the copy, so what is in the cache goes first.
     order.flush();
     const content = this.l1.encodeGrown(entries);
+    this.storage.announce('l1_grow_write_table');
     this.storage.write(offset, padded(content, clusterSize));
+    this.storage.announce('l1_grow_activate_table');
     order.publishSizeAndL1(this.header.value.size, offset, entries);
     this.l1.adopt(offset, content);
     if (old.length > 0) allocator.free(old.offset, old.length);
@@ -219,6 +226,7 @@ export class ImageTables {
       clusterSize: geometry.clusterSize,
       highMask: REFCOUNT_TABLE_HIGH_MASK,
       corrupt: (finding) => corruption.found(finding),
+      updatePurpose: 'refblock_alloc_hookup',
       beforeWrite: this.#guarded('refcountTable', 'the refcount table'),
     });
     const { clusterSize } = geometry;
@@ -234,6 +242,7 @@ export class ImageTables {
       corruption,
       passedDown: reasonsPassedDown(discard),
       punchHole: (host, length) => storage.punchHole(host, length),
+      announce: (purpose) => storage.announce(purpose),
       beforeChange: () => {
         if (header.lazyRefcounts && !header.dirty) header.setDirty(true);
       },

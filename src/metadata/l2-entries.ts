@@ -9,7 +9,7 @@ import type { Geometry } from '../format/geometry.js';
 import type { Kernels } from '../kernels/kernels.js';
 import type { Storage } from '../storage/storage.js';
 import { hex, isAligned } from '../util/integers.js';
-import type { Corruption } from './corruption.js';
+import type { Corruption, CorruptionFacts } from './corruption.js';
 import type { FreeReason } from './discard-policy.js';
 import type { MappedRun } from './mapped-run.js';
 
@@ -98,7 +98,8 @@ export class EntryChecks {
   allocated(host: HostOffset, clusters: number, guest: GuestOffset): void {
     const { clusterSize } = this.#geometry;
     if (!isAligned(host, clusterSize)) {
-      throw this.corrupt(guest, `names ${hex(host)}; it must be a multiple of ${hex(clusterSize)}`);
+      const facts = { fact: 'misaligned-cluster', guest, host } as const;
+      throw this.corrupt(guest, `names ${hex(host)}; it must be a multiple of ${hex(clusterSize)}`, facts);
     }
     if (this.externalData) {
       if (host === guest) return;
@@ -110,8 +111,8 @@ export class EntryChecks {
   }
 
   /** The error to throw for an entry that can't be; the image has been marked corrupt. */
-  corrupt(guest: GuestOffset, what: string): Qcow2Error {
-    return this.#corruption.found({ message: `the L2 entry of guest offset ${hex(guest)} ${what}` });
+  corrupt(guest: GuestOffset, what: string, facts?: CorruptionFacts): Qcow2Error {
+    return this.#corruption.found({ message: `the L2 entry of guest offset ${hex(guest)} ${what}`, facts });
   }
 }
 

@@ -177,10 +177,10 @@ export class L2Scan {
       const message = () => `the L2 entry ${words(entry)} names ${hex(host)}, which is no cluster's start`;
       const holdsData = this.#extended ? entry.allocatedBits !== 0 : (entry.low & LOW_ZERO) === 0;
       if (repair === 'all' && !holdsData && this.#makePlainZero(entry)) {
-        sink.corruptionFixed('l2-entry', entry.at, message);
+        sink.corruptionFixed('l2-entry', entry.at, message, { fact: 'misaligned-cluster', host, holdsData });
         return;
       }
-      sink.corruption('l2-entry', entry.at, message);
+      sink.corruption('l2-entry', entry.at, message, { fact: 'misaligned-cluster', host, holdsData });
     }
     if (active) this.#countFragment(host);
     if (!image.hasDataFile) this.#add(host, image.clusterSize, () => `the cluster of L2 entry ${words(entry)}`);

@@ -23,7 +23,12 @@ export interface L2TablesOptions {
   readonly cache: TableCache;
   /** Null for an image opened read-only. */
   readonly allocator: Allocator | null;
+  /** Called between the allocation of a new table and its first write. */
+  readonly beforeNewTable: () => void;
 }
+
+/** In messages. */
+export const NEW_L2_TABLE = 'a new L2 table';
 
 export class L2Tables {
   readonly #options: L2TablesOptions;
@@ -55,6 +60,13 @@ export class L2Tables {
     const cluster = guest / geometry.clusterSize;
     const table = l1.get(Math.floor(cluster / geometry.l2Entries));
     return table === 0 ? null : format.stored(this.#range(table, cluster, 1));
+  }
+
+  /** Makes the tables of the clusters ours before data is allocated for them, so that the data lies in one piece behind them. */
+  prepare(cluster: number, count: number): void {
+    const { l2Entries } = this.#options.geometry;
+    const last = Math.floor((cluster + count - 1) / l2Entries);
+    for (let index = Math.floor(cluster / l2Entries); index <= last; index++) this.#writableTable(index);
   }
 
   /**
@@ -128,9 +140,14 @@ export class L2Tables {
     if (old !== 0 && l1.copied(l1Index)) return old;
     const content = new Uint8Array(geometry.clusterSize);
     // A shared table is never dirty in the cache: it is copied before its first change.
-    if (old !== 0) storage.read(old, content);
-    const host = allocator.allocateContiguous(1);
+    if (old !== 0) {
+      storage.announce?.('l2_alloc_cow_read');
+      storage.read(old, content);
+    }
+    const host = allocator.allocateContiguous(1, NEW_L2_TABLE);
     cache.forget(host, geometry.clusterSize);
+    this.#options.beforeNewTable();
+    storage.announce?.('l2_alloc_write');
     storage.write(host, content);
     l1.set(l1Index, host, { copied: true });
     if (old !== 0) {

@@ -8,6 +8,7 @@
 import type { HostOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import { SECTOR_BYTES } from '../format/limits.js';
+import type { AccessPurpose } from '../storage/access-purpose.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
 import { alignUp, hex, isAligned } from '../util/integers.js';
@@ -29,6 +30,8 @@ export interface OffsetTableOptions {
   readonly highMask: number;
   /** The error to throw for a misaligned offset. Default: `CORRUPT`, and nothing else. */
   readonly corrupt?: ((finding: CorruptionFinding) => Qcow2Error) | undefined;
+  /** What its writes are announced as. */
+  readonly updatePurpose?: AccessPurpose | undefined;
   /** Called with each range of the file before it is written; throws to prevent it. */
   readonly beforeWrite?: ((offset: HostOffset, length: number) => void) | undefined;
 }
@@ -99,6 +102,7 @@ export class OffsetTable {
 
   /** Writes the changed sectors, neighbours in one write. What the new entries name must be stable. */
   write(): void {
+    const { storage, updatePurpose } = this.#options;
     const sectors = [...this.#dirtySectors].sort((a, b) => a - b);
     let start = 0;
     while (start < sectors.length) {
@@ -107,7 +111,8 @@ export class OffsetTable {
       const first = sectors[start]! * ENTRIES_PER_SECTOR;
       const last = Math.min(this.entries, (sectors[end - 1]! + 1) * ENTRIES_PER_SECTOR);
       this.#options.beforeWrite?.(this.#offset + first * 8, (last - first) * 8);
-      this.#options.storage.write(this.#offset + first * 8, this.#encode(first, last));
+      if (updatePurpose !== undefined) storage.announce?.(updatePurpose);
+      storage.write(this.#offset + first * 8, this.#encode(first, last));
       start = end;
     }
     this.#dirtySectors.clear();
@@ -158,7 +163,8 @@ export class OffsetTable {
     const limits = `it must be a multiple of ${hex(clusterSize)} inside the file, which ends at ${hex(storage.size)}`;
     const message = `entry ${index} of the ${name} names offset ${hex(host)}; ${limits}`;
     if (corrupt === undefined || isAligned(host, clusterSize)) throw new Qcow2Error('CORRUPT', message);
-    throw corrupt({ message, offset: this.#offset + index * 8, size: 8 });
+    const facts = { fact: 'misaligned-table', table: name, index, host } as const;
+    throw corrupt({ message, offset: this.#offset + index * 8, size: 8, facts });
   }
 }
 

@@ -37,7 +37,7 @@ export interface OverlapGuardOptions {
 const SNAPSHOT_STRUCTURES: readonly GuardedStructure[] = ['snapshotTable', 'inactiveL1', 'inactiveL2'];
 
 /** For messages. */
-const NAMES: Readonly<Record<GuardedStructure, string>> = {
+const NAMES: Readonly<Record<GuardedStructure | 'encryption', string>> = {
   mainHeader: 'the header',
   activeL1: 'the L1 table',
   activeL2: 'an L2 table',
@@ -47,6 +47,7 @@ const NAMES: Readonly<Record<GuardedStructure, string>> = {
   inactiveL1: 'the L1 table of a snapshot',
   inactiveL2: 'an L2 table of a snapshot',
   bitmapDirectory: 'the bitmap directory',
+  encryption: 'the encryption header',
 };
 
 /** One bit for each structure: the guard stands in the way of every write. */
@@ -81,18 +82,24 @@ export class OverlapGuard {
     const { clusterSize, corruption } = this.#options;
     const start = alignDown(host, clusterSize);
     const end = alignUp(host + length, clusterSize);
-    const owner = this.#ownerOf(start, end, guarded, own !== 'encryption');
-    if (owner === null) return;
-    const message = `${what} at ${hex(host)} (${length} bytes) would overwrite ${owner}`;
-    throw corruption.found({ message, offset: host, size: length });
+    const structure = this.#ownerOf(start, end, guarded, own !== 'encryption');
+    if (structure === null) return;
+    const message = `${what} at ${hex(host)} (${length} bytes) would overwrite ${NAMES[structure]}`;
+    const facts = { fact: 'overlap', structure, writing: what } as const;
+    throw corruption.found({ message, offset: host, size: length, facts });
   }
 
-  /** Of the first structure that clusters `start .. end` touch, in words. */
-  #ownerOf(start: HostOffset, end: HostOffset, guarded: number, alsoKeySlots: boolean): string | null {
+  /** The first structure that clusters `start .. end` touch. */
+  #ownerOf(
+    start: HostOffset,
+    end: HostOffset,
+    guarded: number,
+    alsoKeySlots: boolean,
+  ): GuardedStructure | 'encryption' | null {
     const structure = this.#inRanges(start, end, guarded) ?? this.#inTables(start, end, guarded);
-    if (structure !== null) return NAMES[structure];
+    if (structure !== null) return structure;
     const area = (guarded & BIT.mainHeader) !== 0 && alsoKeySlots ? this.#encryption : null;
-    return area !== null && start < area.offset + area.length && area.offset < end ? 'the encryption header' : null;
+    return area !== null && start < area.offset + area.length && area.offset < end ? 'encryption' : null;
   }
 
   #inRanges(start: HostOffset, end: HostOffset, guarded: number): GuardedStructure | null {

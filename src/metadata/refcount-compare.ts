@@ -27,6 +27,8 @@ export interface RefcountCompareParts {
   readonly counts: ReferenceCounts;
   readonly recorded: RecordedRefcounts;
   readonly findings: Findings;
+  /** As QEMU: any cluster that is named and recorded as free has the whole structure built anew. */
+  readonly rebuildMissing: boolean;
 }
 
 export interface SettleOptions {
@@ -97,7 +99,7 @@ export class RefcountCompare implements CheckPhase {
       this.highest = cluster;
       if (stored === counted) continue;
       if (stored === 0) this.hasMissing = true;
-      if (block === null) this.mustRebuild = true;
+      if (block === null || (stored === 0 && this.#parts.rebuildMissing)) this.mustRebuild = true;
       if (this.#resolve(cluster, stored, counted) && block !== null) {
         setRefcountEntry(block, 0, refcountOrder, cluster - first, counted);
         changed = true;
@@ -112,21 +114,20 @@ export class RefcountCompare implements CheckPhase {
   #resolve(cluster: number, stored: number, counted: number): boolean {
     const leaked = stored > counted;
     const repair = this.#settle?.repair ?? 'none';
-    if (leaked && repair !== 'none') {
-      this.tally.leaksFixed++;
-      return true;
-    } else if (!leaked && repair === 'all') {
-      this.tally.corruptionsFixed++;
-      return true;
-    }
-    if (leaked) this.tally.leaks++;
+    const repaired = leaked ? repair !== 'none' : repair === 'all';
+    if (repaired && leaked) this.tally.leaksFixed++;
+    else if (repaired) this.tally.corruptionsFixed++;
+    else if (leaked) this.tally.leaks++;
     else this.tally.corruptions++;
-    if (this.#settle === null) {
-      const host = cluster * this.#parts.image.clusterSize;
-      const message = () => `the cluster at ${hex(host)} has refcount ${stored} and is named ${counted} times`;
-      this.#parts.findings.add(leaked ? 'leak' : 'refcount', host, message);
+    const host = cluster * this.#parts.image.clusterSize;
+    const message = () => `the cluster at ${hex(host)} has refcount ${stored} and is named ${counted} times`;
+    const facts = { fact: 'refcount', cluster, recorded: stored, counted } as const;
+    const kind = leaked ? 'leak' : 'refcount';
+    if (this.#settle === null) this.#parts.findings.add(kind, host, message, facts);
+    else if (repair !== 'none') {
+      this.#parts.findings.tell(repaired ? 'repaired' : 'found', { kind, host, message, facts });
     }
-    return false;
+    return repaired;
   }
 
   #reportUnreadable(first: number, end: number): void {

@@ -266,8 +266,18 @@ export class RefcountWidthChange {
   }
 
   #refuse(cluster: number, count: number): never {
-    const where = `the cluster at ${hex(cluster * this.#old.clusterSize)} has refcount ${count}`;
-    const limit = `a width of ${this.#new.refcountBits} bits holds at most ${this.#new.maxRefcount}`;
-    throw new Qcow2Error('LIMIT', `${where}; ${limit}`);
+    throw new RefcountDoesNotFit(cluster * this.#old.clusterSize, count, this.#new);
+  }
+}
+
+/** The one obstacle that is found on the way. */
+export class RefcountDoesNotFit extends Qcow2Error {
+  constructor(
+    readonly host: HostOffset,
+    readonly refcount: number,
+    { refcountBits, maxRefcount }: Pick<Geometry, 'refcountBits' | 'maxRefcount'>,
+  ) {
+    const where = `the cluster at ${hex(host)} has refcount ${refcount}`;
+    super('LIMIT', `${where}; a width of ${refcountBits} bits holds at most ${maxRefcount}`);
   }
 }

@@ -19,6 +19,9 @@ import type { OverlapGuard } from './overlap-guard.js';
 import { encodeOnes } from './refcount-ones.js';
 import type { TableCache } from './table-cache.js';
 
+/** In messages. */
+export const NEW_REFCOUNT_BLOCK = 'a new refcount block';
+
 export interface RefcountsOptions {
   readonly storage: Storage;
   readonly header: HeaderState;
@@ -192,12 +195,14 @@ export class Refcounts {
     if (this.hasBlock(index)) return; // growing the table made it
     const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
     const host = cluster * clusterSize;
-    this.#guard.check(host, clusterSize, 'a new refcount block');
+    this.#storage.announce?.('refblock_alloc');
+    this.#guard.check(host, clusterSize, NEW_REFCOUNT_BLOCK);
     const own = cluster - index * refcountBlockEntries;
     const content = new Uint8Array(clusterSize);
     const countsItself = own >= 0 && own < refcountBlockEntries;
     if (countsItself) encodeOnes(content, refcountOrder, own, 1);
     this.#cache.forget(host, clusterSize);
+    this.#storage.announce?.('refblock_alloc_write');
     this.#storage.write(host, content);
     this.changes++;
     this.table.set(index, host, { copied: false });
@@ -289,7 +294,9 @@ export class Refcounts {
       const limit = `the limit is ${MAX_REFCOUNT_TABLE_BYTES}`;
       throw new Qcow2Error('LIMIT', `the refcount table would need ${clusters * clusterSize} bytes; ${limit}`);
     }
+    this.#storage.announce?.('reftable_grow');
     this.write();
+    this.#storage.announce?.('refblock_alloc_write_blocks');
     this.#writeEndBlocks(plan);
     const offset = (plan.firstCluster + plan.blocks) * clusterSize;
     const content = this.table.encodeGrown(clusters * perCluster);
@@ -298,8 +305,10 @@ export class Refcounts {
       const host = (plan.firstCluster + index) * clusterSize;
       view.setBigUint64((oldEntries + index) * 8, BigInt(host));
     }
+    this.#storage.announce?.('refblock_alloc_write_table');
     this.#storage.write(offset, content);
     this.#storage.flush();
+    this.#storage.announce?.('refblock_alloc_switch_table');
     this.#header.setRefcountTable(offset, clusters);
     this.#storage.flush();
     this.table.adopt(offset, content);

@@ -13,7 +13,7 @@ import { MAX_L1_BYTES } from '../format/limits.js';
 import { viewOf } from '../util/big-endian.js';
 import { divideUp, hex } from '../util/integers.js';
 import { BitmapScan } from './bitmap-scan.js';
-import type { CheckPhase, Findings, Repair } from './check-findings.js';
+import type { CheckPhase, Findings, Repair, BlockFlaw } from './check-findings.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import { L2Scan, type ClusterStatistics } from './l2-scan.js';
 import { L1_HIGH_MASK } from './offset-table.js';
@@ -171,7 +171,8 @@ export class ReferenceScan implements CheckPhase {
     }
     this.sink.add(host, image.clusterSize, () => `the L2 table of ${name()}`);
     if (host % image.clusterSize !== 0) {
-      this.sink.corruption('l1-entry', at, () => `${name()} names ${hex(host)}, which is no cluster's start`);
+      const message = () => `${name()} names ${hex(host)}, which is no cluster's start`;
+      this.sink.corruption('l1-entry', at, message, { fact: 'misaligned-l2-table', host });
     }
   }
 
@@ -204,7 +205,7 @@ export class ReferenceScan implements CheckPhase {
   }
 
   #scanRefcountTable(): boolean {
-    const { recorded, image } = this.#parts;
+    const { recorded, image, counts } = this.#parts;
     for (let index = 0; index < recorded.entries; index++) {
       const host = recorded.blockOffset(index);
       if (host === 0 && recorded.reservedBits(index) === 0) continue;
@@ -214,19 +215,28 @@ export class ReferenceScan implements CheckPhase {
       const cluster = Math.floor(host / image.clusterSize);
       this.sink.avoid.add(cluster, cluster + 2, image.fileClusters);
       const at = image.header.refcountTableOffset + index * 8;
-      this.sink.corruption('refcount-table', at, () => `entry ${index} of the refcount table ${flaw}`);
+      const facts = { fact: 'refcount-block', index, flaw, counted: counts.get(cluster) } as const;
+      const message = () => `entry ${index} of the refcount table ${BLOCK_FLAWS[flaw](hex(host))}`;
+      this.sink.corruption('refcount-table', at, message, facts);
     }
     return false;
   }
 
   /** Counts the block at `host`. What is wrong with the entry that names it, or null. */
-  #flawOfBlock(index: number, host: number): string | null {
+  #flawOfBlock(index: number, host: number): BlockFlaw | null {
     const { image, recorded, counts } = this.#parts;
-    if (recorded.reservedBits(index) !== 0) return 'has reserved bits set';
-    if (host % image.clusterSize !== 0) return `names ${hex(host)}, which is no cluster's start`;
+    if (recorded.reservedBits(index) !== 0) return 'reserved-bits';
+    if (host % image.clusterSize !== 0) return 'misaligned';
     const cluster = host / image.clusterSize;
-    if (cluster >= Math.max(image.fileClusters, counts.end)) return `names ${hex(host)}, past the end of the file`;
+    if (cluster >= Math.max(image.fileClusters, counts.end)) return 'outside';
     this.sink.add(host, image.clusterSize, () => `refcount block ${index}`);
-    return counts.get(cluster) === 1 ? null : `names ${hex(host)}, where something else lies as well`;
+    return counts.get(cluster) === 1 ? null : 'shared';
   }
 }
+
+const BLOCK_FLAWS: Readonly<Record<BlockFlaw, (place: string) => string>> = {
+  'reserved-bits': () => 'has reserved bits set',
+  misaligned: (place) => `names ${place}, which is no cluster's start`,
+  outside: (place) => `names ${place}, past the end of the file`,
+  shared: (place) => `names ${place}, where something else lies as well`,
+};

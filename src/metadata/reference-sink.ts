@@ -7,7 +7,7 @@
  */
 import { AvoidedClusters } from './avoided-clusters.js';
 import { divideUp, hex } from '../util/integers.js';
-import { emptyTally, type FindingKind, type Findings } from './check-findings.js';
+import { emptyTally, type FindingFacts, type FindingKind, type Findings } from './check-findings.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 import type { ReferenceCounts } from './reference-counts.js';
 
@@ -35,10 +35,11 @@ export class ReferenceSink {
     const end = divideUp(host + length, clusterSize);
     if (host + length - this.#fileSize >= clusterSize) {
       this.avoid.add(first, end, this.#image.fileClusters);
-      this.corruption('past-end', host, () => {
+      const message = () => {
         const where = `lies at ${hex(host)} to ${hex(host + length)}`;
         return `${what()} ${where}; the file ends at ${hex(this.#fileSize)}`;
-      });
+      };
+      this.corruption('past-end', host, message, { fact: 'past-end', host, length });
       return;
     }
     for (let cluster = first; cluster < end; cluster++) this.addCluster(cluster, what);
@@ -48,20 +49,22 @@ export class ReferenceSink {
   addCluster(cluster: number, what: () => string): void {
     if (this.counts.increment(cluster)) return;
     const { maxRefcount, refcountBits } = this.#image.geometry;
-    this.corruption('refcount', cluster * this.#image.clusterSize, () => {
+    const host = cluster * this.#image.clusterSize;
+    const message = () => {
       const limit = `refcounts of ${refcountBits} bits stop at ${maxRefcount}`;
       return `${what()} is named more often than can be counted; ${limit}`;
-    });
+    };
+    this.corruption('refcount', host, message, { fact: 'overflow', host });
   }
 
-  corruption(kind: FindingKind, host: number, message: () => string): void {
+  corruption(kind: FindingKind, host: number, message: () => string, facts?: FindingFacts): void {
     this.tally.corruptions++;
-    this.#findings.add(kind, host, message);
+    this.#findings.add(kind, host, message, facts);
   }
 
-  corruptionFixed(kind: FindingKind, host: number, message: () => string): void {
+  corruptionFixed(kind: FindingKind, host: number, message: () => string, facts?: FindingFacts): void {
     this.tally.corruptionsFixed++;
-    this.#findings.add(kind, host, message);
+    this.#findings.addRepaired(kind, host, message, facts);
   }
 
   checkError(host: number, message: () => string): void {

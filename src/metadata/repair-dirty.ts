@@ -22,7 +22,7 @@ const MOST_TABLE_BYTES = 2 ** 30;
  */
 export function repairDirty(storage: Storage): void {
   const metered = new MeteredStorage(storage);
-  const pass = new ImageCheck(new ImageUnderCheck(metered), 'all');
+  const pass = new ImageCheck(new ImageUnderCheck(metered), { repair: 'all' });
   while (pass.step()) {
     if (metered.bytesRead > MOST_TABLE_BYTES) {
       const limit = `the limit is ${MOST_TABLE_BYTES}; repair it with a check first`;

@@ -76,6 +76,7 @@ export class TableCache {
     const slot = this.#takeSlot();
     const { kernels, storage, native } = this.#options;
     const address = this.#address(slot);
+    storage.announce?.(native ? 'l2_load' : 'refblock_load');
     storage.read(offset, kernels.bytes.subarray(address, address + this.slotBytes));
     if (native) kernels.swap64(address, address, this.slotBytes / 8);
     this.#slotOf.set(offset, slot);
@@ -135,6 +136,7 @@ export class TableCache {
       if (native) kernels.swap64(from, to, this.slotBytes / 8);
       else kernels.bytes.copyWithin(to, from, from + this.slotBytes);
     });
+    storage.announce?.(native ? 'l2_update' : 'refblock_update_part');
     storage.write(offset, kernels.bytes.subarray(0, slots.length * this.slotBytes));
     for (const slot of slots) this.#dirtySlots.delete(slot);
   }

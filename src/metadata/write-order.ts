@@ -20,8 +20,9 @@
  *   refcount blocks -> |barrier| -> L2 tables -> |barrier| -> L1 entries -> |barrier| -> frees lower refcounts in the cache
  *   (and all data)                               (only where a new L2 table is to be linked)         -> refcount blocks
  *
- * The last write needs no barrier: a refcount that is too high is a leak. With lazy refcounts the blocks are not written at
- * all while the dirty bit is stable; `close` writes them and clears the bit.
+ * The last write needs no barrier: a refcount that is too high is a leak. With lazy refcounts no flush writes the blocks
+ * while the dirty bit is stable; a new L2 table does, as in QEMU, without a barrier: less is lost in a crash then. `close`
+ * writes them all and clears the bit.
  */
 import type { Storage } from '../storage/storage.js';
 import type { Allocator } from './allocator.js';

@@ -19,6 +19,8 @@ import { readSnapshots } from './snapshot-records.js';
 
 /** L2 tables looked at in one step, and zero clusters written. */
 const TABLES_PER_STEP = 64;
+/** A whole walk has at least so many steps, where there are as many entries: for a display of progress. */
+const STEPS_SHOWN = 100;
 const CLUSTERS_PER_STEP = 4096;
 /** Walks through all tables that guest requests may spoil before the rest is done without a pause. */
 const PATIENT_ROUNDS = 3;
@@ -41,10 +43,12 @@ export class ZeroExpansion {
   readonly #target: ChangeTarget;
   #tables: ChangeableTables;
   readonly #hasBacking: boolean;
-  #places: Iterator<Place> | null = null;
+  #places: Iterator<Place | null> | null = null;
   #rounds = 0;
   #foundInRound = false;
+  /** Entries of L1 tables, in all walks; and of all L1 tables. */
   #done = 0;
+  #total = 0;
 
   constructor(target: ChangeTarget, options: { readonly hasBacking: boolean }) {
     this.#target = target;
@@ -61,6 +65,7 @@ export class ZeroExpansion {
     this.#tables.writable.order.flush();
     let tables = 0;
     let clusters = 0;
+    const first = this.#done;
     for (;;) {
       this.#places ??= this.#walk();
       const next = this.#places.next();
@@ -68,13 +73,16 @@ export class ZeroExpansion {
         if (this.#endRound()) return null;
         continue;
       }
-      const expanded = this.#expandTable(next.value);
-      if (expanded > 0) this.#foundInRound = true;
       this.#done++;
-      tables++;
-      clusters += expanded;
+      if (next.value !== null) {
+        const expanded = this.#expandTable(next.value);
+        if (expanded > 0) this.#foundInRound = true;
+        tables++;
+        clusters += expanded;
+      }
       const last = this.#rounds > 0 && !this.#foundInRound;
-      const enough = tables >= TABLES_PER_STEP || clusters >= CLUSTERS_PER_STEP;
+      const entries = this.#done - first;
+      const enough = tables >= TABLES_PER_STEP || clusters >= CLUSTERS_PER_STEP || entries * STEPS_SHOWN >= this.#total;
       if (enough && !last && this.#rounds <= PATIENT_ROUNDS) return this.#progress();
     }
   }
@@ -98,24 +106,26 @@ export class ZeroExpansion {
   }
 
   #progress(): Progress {
-    const total = Math.max(this.#done, this.#tables.l1.entries);
+    const total = Math.max(this.#done, this.#total);
     return { done: this.#done, total, what: 'expanding zero clusters' };
   }
 
-  /** Every L2 table once, active or of a snapshot. */
-  *#walk(): Generator<Place, undefined> {
+  /** For each entry of an L1 table, active or of a snapshot, the L2 table that it names, if it is the first to. */
+  *#walk(): Generator<Place | null, undefined> {
     const { l1, storage, geometry, header } = this.#tables;
     const seen = new Set<HostOffset>();
-    function* tablesOf(table: OffsetTable, active: boolean): Generator<Place> {
+    function* tablesOf(table: OffsetTable, active: boolean): Generator<Place | null> {
       for (let index = 0; index < table.entries; index++) {
         const host = table.get(index);
-        if (host === 0 || seen.has(host)) continue;
-        seen.add(host);
-        yield { table: host, guest: index * geometry.l2Coverage, active };
+        const isNew = host !== 0 && !seen.has(host);
+        if (isNew) seen.add(host);
+        yield isNew ? { table: host, guest: index * geometry.l2Coverage, active } : null;
       }
     }
+    const snapshots = readSnapshots(storage, header.value);
+    this.#total = snapshots.reduce((sum, { l1Entries }) => sum + l1Entries, l1.entries);
     yield* tablesOf(l1, true);
-    for (const { l1Offset, l1Entries, id } of readSnapshots(storage, header.value)) {
+    for (const { l1Offset, l1Entries, id } of snapshots) {
       const inactive = new OffsetTable({
         storage,
         name: `L1 table of snapshot ${id}`,

@@ -33,8 +33,8 @@ export interface AmendOptions {
   readonly size?: number;
   /** Recorded only, see `change-backing.ts`. Null for none. */
   readonly backing?: NewBackingFile | null;
-  /** The name recorded for the external data file, which must be the same file elsewhere. */
-  readonly dataFileName?: string;
+  /** The name recorded for the external data file, which must be the same file elsewhere; null to record none. */
+  readonly dataFileName?: string | null;
   /** False: the external data file need not read as the disk does any more. It can't be made to afterwards. */
   readonly dataFileRaw?: boolean;
 }
@@ -105,10 +105,12 @@ function changeDataFile(image: Qcow2Image, { dataFileName, dataFileRaw }: AmendO
   const { header, writable } = image.changeableTables();
   writable.order.flush();
   const { value } = header;
-  const name = dataFileName === undefined ? null : new TextEncoder().encode(dataFileName);
+  const name = typeof dataFileName === 'string' ? new TextEncoder().encode(dataFileName) : null;
   header.rewrite({
     ...value,
-    extensions: name === null ? value.extensions : withExtension(value.extensions, EXTENSION_DATA_FILE, name),
+    dataFileName: dataFileName === undefined ? value.dataFileName : dataFileName,
+    extensions:
+      dataFileName === undefined ? value.extensions : withExtension(value.extensions, EXTENSION_DATA_FILE, name),
     autoclear: dataFileRaw === false ? value.autoclear & ~AUTOCLEAR_RAW_DATA_FILE : value.autoclear,
   });
 }

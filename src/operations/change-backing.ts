@@ -18,26 +18,35 @@ export interface NewBackingFile {
   readonly format: 'qcow2' | 'raw';
 }
 
+/** The same with the name of any format: recorded for software that knows it. Here such an image can't be opened with its chain. */
+export interface ForeignBackingFile {
+  readonly name: string;
+  readonly foreignFormat: string;
+}
+
 /**
  * Records another backing file, or none for null. Stable when it returns. Throws `BAD_ARGUMENT`, or `LIMIT` for a name that
  * the first cluster has no room for; nothing has changed then.
  */
-export function changeBackingFile(image: Qcow2Image, backing: NewBackingFile | null): void {
+export function changeBackingFile(image: Qcow2Image, backing: NewBackingFile | ForeignBackingFile | null): void {
   const { header, writable } = image.changeableTables();
   if (backing !== null) checkBackingFile(image, backing);
   writable.order.flush();
-  const format = backing === null ? null : new TextEncoder().encode(backing.format);
+  const recorded = backing === null ? null : 'format' in backing ? backing.format : backing.foreignFormat;
+  const format = recorded === null ? null : new TextEncoder().encode(recorded);
   header.rewrite({
     ...header.value,
-    backingFile: backing === null ? null : { name: backing.name, format: backing.format },
+    backingFile: backing === null ? null : { name: backing.name, format: recorded },
     autoclear: header.autoclearAfterGuestChange,
     extensions: withExtension(header.value.extensions, EXTENSION_BACKING_FORMAT, format),
   });
 }
 
 /** Throws `BAD_ARGUMENT` for what an image can't record. */
-export function checkBackingFile(image: Qcow2Image, { name, format }: NewBackingFile): void {
-  if (name === '') throw new Qcow2Error('BAD_ARGUMENT', 'the name of the backing file is empty; null removes it');
+export function checkBackingFile(image: Qcow2Image, backing: NewBackingFile | ForeignBackingFile): void {
+  if (backing.name === '')
+    throw new Qcow2Error('BAD_ARGUMENT', 'the name of the backing file is empty; null removes it');
+  const format = 'format' in backing ? backing.format : 'raw';
   if (format !== 'qcow2' && format !== 'raw') {
     const given = JSON.stringify(format);
     throw new Qcow2Error('BAD_ARGUMENT', `the format of the backing file is ${given}; it must be qcow2 or raw`);

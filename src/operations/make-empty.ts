@@ -60,10 +60,13 @@ function layOutAnew(image: Qcow2Image): void {
   tables.writable.order.flush();
   if (!header.dirty) header.setDirty(true);
   storage.flush();
+  storage.announce?.('l1_update');
   storage.write(l1.offset, new Uint8Array(l1Bytes));
   storage.flush();
+  storage.announce?.('empty_image_prepare');
   storage.write(clusterSize, new Uint8Array(end - clusterSize));
   storage.flush();
+  storage.announce?.('reftable_update');
   header.rewrite({
     ...header.value,
     l1Offset,
@@ -72,6 +75,7 @@ function layOutAnew(image: Qcow2Image): void {
   });
   const block = new Uint8Array(clusterSize);
   encodeOnes(block, geometry.refcountOrder, 0, end / clusterSize);
+  storage.announce?.('refblock_alloc');
   storage.write(2 * clusterSize, block);
   storage.flush();
   const entry = new Uint8Array(8);

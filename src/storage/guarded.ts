@@ -9,6 +9,7 @@
  * - It knows whether anything was written since the last flush, so that a barrier with nothing before it costs nothing.
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
+import type { AccessPurpose } from './access-purpose.js';
 import { NotResident } from './not-resident.js';
 import type { Storage } from './storage.js';
 
@@ -77,6 +78,7 @@ export class GuardedStorage implements Storage {
       this.#checkOpen();
       return;
     }
+    this.announce('flush_to_disk');
     this.#change('flush', () => this.#inner.flush());
     this.#unstable = false;
   }
@@ -90,6 +92,10 @@ export class GuardedStorage implements Storage {
     } catch {
       this.#punchesHoles = false;
     }
+  }
+
+  announce(purpose: AccessPurpose): void {
+    this.#inner.announce?.(purpose);
   }
 
   refresh(): void {

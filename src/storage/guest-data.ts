@@ -22,7 +22,13 @@ export function plainData(storage: Storage): GuestData {
   return {
     encrypted: false,
     boundToGuestOffset: false,
-    read: (host, target) => storage.read(host, target),
-    write: (host, source) => storage.write(host, source),
+    read: (host, target) => {
+      storage.announce?.('read_aio');
+      storage.read(host, target);
+    },
+    write: (host, source) => {
+      storage.announce?.('write_aio');
+      storage.write(host, source);
+    },
   };
 }

@@ -4,6 +4,8 @@
  * Between two flushes writes may reach the medium in any order, or torn at 512 bytes, or not at all. The rules that
  * make an image survive this are in `metadata/write-order.ts`.
  */
+import type { AccessPurpose } from './access-purpose.js';
+
 export interface Storage {
   /** Bytes. Grows when a write reaches past it. */
   readonly size: number;
@@ -20,6 +22,8 @@ export interface Storage {
    * they were. Left out where the host can't give their place back.
    */
   punchHole?(offset: number, length: number): void;
+  /** Told what the accesses that follow are for. Only a storage that injects faults listens. */
+  announce?(purpose: AccessPurpose): void;
   /** Somebody else may have had the file: what is remembered of it, its size, is asked for again. */
   refresh?(): void;
   close(): void;

@@ -55,7 +55,7 @@ export function singleStep(what: string, step: () => void): Steps {
 }
 
 /** The unit in which a sequence counts each of its jobs, however long it is. */
-const SHARE = 1000;
+const SHARE = 100_000;
 
 /** Jobs one after the other, with one progress over all. Each is made when its turn comes: it may build on the one before. */
 export function sequence(jobs: readonly (() => Steps)[]): Steps {

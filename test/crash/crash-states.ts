@@ -64,6 +64,19 @@ export function* crashStates(
   }
 }
 
+/** The crash states after each event of a part of a run, with all that was written before: no moment of it is missed. */
+export function* statesWithAll(
+  start: Uint8Array,
+  events: readonly StorageEvent[],
+  { from, to }: { readonly from: number; readonly to: number },
+): Generator<CrashState> {
+  const medium = new MemoryStorage(start.slice());
+  for (let at = 0; at <= to; at++) {
+    if (at >= from) yield { at, keeping: 'everything', file: medium.toBytes() };
+    apply(medium, events[at]);
+  }
+}
+
 /** The index after the last flush before `at`, at least `floor`. */
 function lastBarrierBefore(events: readonly StorageEvent[], at: number, floor: number): number {
   for (let index = at; index > floor; index--) {

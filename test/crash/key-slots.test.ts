@@ -27,7 +27,7 @@ import { readWhole } from '../support/disk-actions.js';
 import { PASSPHRASE } from '../support/encrypted-image.js';
 import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { expectLeaksOnly } from './crash-judges.js';
-import { crashStates } from './crash-states.js';
+import { crashStates, statesWithAll } from './crash-states.js';
 import { GuestHistory } from './guest-history.js';
 import { RecordingStorage } from './recording-storage.js';
 
@@ -115,12 +115,14 @@ async function record({ change }: Change, start: Uint8Array) {
   image.flush();
   history.flushed(storage.events.length, readWhole(image));
   write(5000, 2);
+  const begun = storage.events.length;
   const changed = change(image);
   write(50_000, 3);
   await changed;
+  const ended = storage.events.length;
   write(5000, 4);
   image.close();
-  return { storage, history };
+  return { storage, history, during: { from: begun, to: ended } };
 }
 
 /** The disk in `file` by the passphrase that is not to be changed. */
@@ -167,9 +169,10 @@ describe('after a crash an image opens with its passphrases', () => {
     it(scenario.title, () =>
       withSeed(scenario.title, seedOfThisRun(salt + 400), async (random) => {
         const start = await startOf(scenario.clusterSize);
-        const { storage, history } = await record(scenario, start);
+        const { storage, history, during } = await record(scenario, start);
         const seen = new Set<string>();
-        for (const state of crashStates(start, storage.events, { count: STATES, near: [] }, random)) {
+        const states = crashStates(start, storage.events, { count: STATES, near: [] }, random);
+        for (const state of [...states, ...statesWithAll(start, storage.events, during)]) {
           const when = `a crash after event ${state.at} of ${storage.events.length}, keeping ${state.keeping}`;
           expectLeaksOnly(state.file, when);
           history.expectKept(state.at, await diskOf(state.file));

@@ -32,7 +32,11 @@ describe('an image found corrupt', () => {
     expect(() => image.read(0, read())).toThrow(corrupt);
     expect(isMarked()).toBe(true);
     expect(events).toEqual([
-      { fatal: true, message: expect.stringMatching(/guest offset 0x0.*0x[0-9a-f]+200/) as string },
+      {
+        fatal: true,
+        message: expect.stringMatching(/guest offset 0x0.*0x[0-9a-f]+200/) as string,
+        facts: { fact: 'misaligned-cluster', guest: 0, host: expect.any(Number) as number },
+      },
     ]);
     const later: (() => void)[] = [
       () => image.read(CLUSTER_SIZE, read()),

@@ -50,7 +50,7 @@ describe('a sequence of jobs', () => {
     };
     const shown = [...sequence([make('a', 2), make('b', 0), make('c', 1)])].map(({ done }) => done);
     expect(log).toEqual(['make a', 'a0', 'a1', 'make b', 'make c', 'c0']);
-    expect(shown).toEqual([500, 1000, 3000]);
+    expect(shown).toEqual([50_000, 100_000, 300_000]);
   });
 
   it('gives up the job under way only', () => {

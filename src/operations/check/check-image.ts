@@ -10,7 +10,13 @@
  */
 import { Qcow2Error } from '../../errors.js';
 import { Qcow2Image } from '../../image/qcow2-image.js';
-import { emptyTally, type Finding, type Repair, type Tally } from '../../metadata/check-findings.js';
+import {
+  emptyTally,
+  type CheckListener,
+  type Finding,
+  type Repair,
+  type Tally,
+} from '../../metadata/check-findings.js';
 import { ImageCheck } from '../../metadata/image-check.js';
 import { ImageUnderCheck } from '../../metadata/image-under-check.js';
 import { GuardedStorage } from '../../storage/guarded.js';
@@ -18,11 +24,25 @@ import type { Storage } from '../../storage/storage.js';
 import { divideUp } from '../../util/integers.js';
 import type { Progress } from '../../util/progress.js';
 
-export type { Finding, FindingKind, Repair } from '../../metadata/check-findings.js';
+export type {
+  CheckEvent,
+  CheckListener,
+  Finding,
+  FindingFacts,
+  FindingKind,
+  Repair,
+} from '../../metadata/check-findings.js';
 
 export interface CheckOptions {
   /** Default `none`. */
   readonly repair?: Repair;
+  /** Told of each thing that is found or repaired, in every pass. */
+  readonly onEvent?: CheckListener;
+  /**
+   * As QEMU, builds the whole refcount structure anew when a cluster that is in use is recorded as free. By default its count is
+   * set where there is a block for it.
+   */
+  readonly rebuildMissing?: boolean;
 }
 
 /** Counts are of clusters, or of table entries. */
@@ -73,12 +93,13 @@ export function checkImage(
   }
   // With lazy refcounts a flush leaves them in memory.
   if (open && !target.readOnly) target.changeableTables().writable.order.makeClean();
-  return new CheckJob(open ? target.storage : new GuardedStorage(target), repair);
+  return new CheckJob(open ? target.storage : new GuardedStorage(target), { ...options, repair });
 }
 
 class CheckJob implements IterableIterator<Progress, CheckResult> {
   readonly #storage: Storage;
   readonly #wanted: Repair;
+  readonly #options: CheckOptions;
   #image: ImageUnderCheck | null = null;
   #pass: ImageCheck | null = null;
   #repair: Repair;
@@ -86,10 +107,11 @@ class CheckJob implements IterableIterator<Progress, CheckResult> {
   #first: ImageCheck | null = null;
   readonly #fixed = emptyTally();
 
-  constructor(storage: Storage, repair: Repair) {
+  constructor(storage: Storage, options: CheckOptions & { readonly repair: Repair }) {
     this.#storage = storage;
-    this.#wanted = repair;
-    this.#repair = repair;
+    this.#options = options;
+    this.#wanted = options.repair;
+    this.#repair = options.repair;
   }
 
   [Symbol.iterator](): this {
@@ -109,7 +131,8 @@ class CheckJob implements IterableIterator<Progress, CheckResult> {
   }
 
   #startPass(image: ImageUnderCheck): ImageCheck {
-    const pass = new ImageCheck(image, this.#repair);
+    const { onEvent: listener, rebuildMissing } = this.#options;
+    const pass = new ImageCheck(image, { repair: this.#repair, listener, rebuildMissing });
     this.#first ??= pass;
     this.#passes++;
     return pass;

@@ -6,6 +6,7 @@
  * afterwards, and left-overs behind it, as of a snapshot that was gone to, are dropped first. One switch of the tables
  * does it all (`metadata/table-switch.ts`): after a crash the snapshot is there, whole, or nothing has happened.
  */
+import type { GuestOffset } from '../../disk.js';
 import { Qcow2Error } from '../../errors.js';
 import { l1EntriesFor } from '../../format/geometry.js';
 import { MAX_L1_BYTES, MAX_SNAPSHOTS, MAX_SNAPSHOT_TABLE_BYTES } from '../../format/limits.js';
@@ -40,12 +41,15 @@ export function createSnapshot(image: Qcow2Image, options: NewSnapshot): Snapsho
   const fields = newFields(options, snapshots);
   const { geometry, header } = tables;
   const { size } = header.value;
-  const l1Entries = snapshotL1Entries(tables, fields.vmStateBytes);
+  const keep = options.furtherVmState === 'keep';
+  const needed = snapshotL1Entries(tables, fields.vmStateBytes);
+  const l1Entries = keep ? Math.max(needed, tables.l1.entries) : needed;
   const entry = (l1Offset: number) => encodeSnapshotEntry({ ...fields, l1Offset, l1Entries, diskSize: size });
   checkRoom(snapshots, entry(0).length);
   header.beforeChange();
-  runToEnd(unmapFrom(image, vmStateStart(tables) + fields.vmStateBytes));
-  const next = divideL1(tables, l1Entries);
+  const moved = vmStateStart(tables) + fields.vmStateBytes;
+  if (!keep) runToEnd(unmapFrom(image, moved));
+  const next = divideL1(tables, { snapshotEntries: l1Entries, keptFrom: keep ? moved : null });
   const change = new TableSwitch(tables);
   for (const table of namedTables(next.shared, geometry)) change.references.count(table, change.changes, 1);
   const freed = change.commit({
@@ -68,13 +72,19 @@ function snapshotL1Entries({ geometry, header }: ChangeableTables, vmStateBytes:
   throw new Qcow2Error('LIMIT', `vmStateBytes is ${vmStateBytes}; ${limit}`);
 }
 
-/** Which L2 tables go where: those of the disk to both, those of the VM state to the snapshot. Nothing lies behind them. */
-function divideL1({ l1, geometry, header }: ChangeableTables, snapshotEntries: number) {
+interface L1Division {
+  readonly snapshotEntries: number;
+  /** From this guest offset on the tables go to both; null where there is nothing. */
+  readonly keptFrom: GuestOffset | null;
+}
+
+/** Which L2 tables go where: those of the disk to both, those of the VM state to the snapshot. */
+function divideL1({ l1, geometry, header }: ChangeableTables, { snapshotEntries, keptFrom }: L1Division) {
   const ofDisk = l1EntriesFor(geometry, header.value.size);
+  const keptIndex = keptFrom === null ? Infinity : l1EntriesFor(geometry, keptFrom);
   const hosts = hostsOf(l1);
-  const shared = hosts.subarray(0, ofDisk);
-  const active = new Float64Array(hosts.length);
-  active.set(shared);
+  const active = hosts.map((host, index) => (index < ofDisk || index >= keptIndex ? host : 0));
+  const shared = active;
   const snapshot = new Float64Array(snapshotEntries);
   snapshot.set(hosts.subarray(0, snapshotEntries));
   return { active, snapshot, shared };

@@ -37,6 +37,11 @@ export interface NewSnapshot {
   readonly instructionCount?: bigint | null;
   /** Bytes of VM state, from `vmStateOffset` on, that become the snapshot's; the active disk has none afterwards. 0 unless told. */
   readonly vmStateBytes?: number;
+  /**
+   * What becomes of VM state behind `vmStateBytes`: it is dropped, unless told to `keep` it, as QEMU does: then both the snapshot and the
+   * active disk have it.
+   */
+  readonly furtherVmState?: 'drop' | 'keep';
 }
 
 export interface VmStateOptions {

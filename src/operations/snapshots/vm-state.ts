@@ -30,6 +30,7 @@ export function vmStateOffset(image: Qcow2Image): number {
 /** Reads VM state of the active disk: what was written since the last snapshot, or what the snapshot gone to had. */
 export function readVmState(image: Qcow2Image, offset: number, target: Uint8Array): void {
   checkOffset(offset, target.length);
+  image.storage.announce?.('vmstate_load');
   image.readBehind(vmStateOffset(image) + offset, target);
 }
 
@@ -63,6 +64,7 @@ export interface VmStatePiece {
 /** The same, with the snapshot to share with open. */
 export function writeVmStateLike(image: Qcow2Image, piece: VmStatePiece): VmStateWritten {
   checkOffset(piece.offset, piece.source.length);
+  image.storage.announce?.('vmstate_save');
   makeRoom(image, piece.offset + piece.source.length);
   return new VmStateWriter(image, piece).write();
 }

@@ -1,0 +1,20 @@
+/**
+ * Preallocated metadata: an image whose clusters have their places, and whose file has not got the room for them. Such clusters read as
+ * zeroes, which the host knows and the tables do not.
+ */
+import type { Qcow2Image } from '../../image/qcow2-image.js';
+import { refcountReader } from '../../metadata/refcount-reader.js';
+
+/** Whether more clusters are counted than the host has given room to. QEMU has the same rule. */
+export function isPreallocated(image: Qcow2Image, allocatedBytes: number | null): boolean {
+  if (allocatedBytes === null) return false;
+  const { clusterSize, tables, storage } = image;
+  const real = Math.floor(allocatedBytes / clusterSize);
+  const threshold = Math.max(Math.floor((real * 10) / 9), real + 2);
+  const end = Math.ceil(storage.size / clusterSize);
+  if (end < threshold) return false;
+  const countOf = refcountReader(tables);
+  let counted = 0;
+  for (let cluster = 0; cluster < end && counted < threshold; cluster++) if (countOf(cluster) > 0) counted++;
+  return counted >= threshold;
+}

@@ -1,0 +1,163 @@
+/**
+ * `qcow2`: an image of the engine over another node, with its key, its external data file and its backing node.
+ *
+ * What the engine refuses is said in QEMU's words where QEMU refuses it as well.
+ */
+import { createNodeSectorCipher } from '../../crypto/node-sector-cipher.js';
+import { isQcow2Error } from '../../errors.js';
+import { hasDataFile, type Header } from '../../format/header.js';
+import { encryptionFormat, type ImageEncryption } from '../../image/image-encryption.js';
+import { openImage, type OpenOptions } from '../../image/open.js';
+import { unlockImage } from '../../image/unlock-image.js';
+import { readHeader } from '../../metadata/header-state.js';
+import { MemoryStorage } from '../../storage/memory.js';
+import { ReadOnlyStorage } from '../../storage/read-only.js';
+import type { Storage } from '../../storage/storage.js';
+import { fullBackingName } from '../text/file-name.js';
+import { CliError } from '../text/messages.js';
+import type { BlockNode, NodeOptions } from './block-node.js';
+import { CorruptionNotes } from './corruption-notes.js';
+import type { Driver, OpenContext } from './driver.js';
+import { Qcow2Node } from './qcow2-node.js';
+import { RUNTIME_OPTIONS, takeRuntimeOptions } from './qcow2-options.js';
+import { refusalOf } from './qcow2-refusal.js';
+import { repairDirtyImage } from './repair-dirty-image.js';
+
+export const qcow2Driver: Driver = {
+  name: 'qcow2',
+  kind: 'format',
+  async open(context) {
+    const { options, flags } = context;
+    const file = context.file!;
+    const { readOnly = false, unmap = false } = flags;
+    const { storage } = file;
+    const header = inQemusWords(storage, !readOnly, () => readHeader(storage));
+    const given: NodeOptions = new Map([...options.rest].filter(([key]) => RUNTIME_OPTIONS.has(key)));
+    const runtime = takeRuntimeOptions(options, header, { unmap });
+    const encryption = await openEncryption(context, storage, header);
+    const dataFile = await openDataFile(context, header);
+    let backing: BlockNode | null = null;
+    try {
+      if (!readOnly) repairDirtyImage(storage, header, flags.console);
+      backing = await openBackingNode(context, header);
+      const notes = new CorruptionNotes(flags.console, header);
+      const parts: OpenOptions = {
+        ...runtime,
+        readOnly,
+        backing: backing?.image ?? backing,
+        ...dataStorage(header, dataFile),
+        ...(encryption === undefined ? {} : { encryption }),
+        onCorruption: (event) => notes.tell(event),
+      };
+      const image = inQemusWords(storage, !readOnly, () => openImage(storage, parts));
+      const fileName = context.fileName ?? file.fileName;
+      const how = {
+        console: flags.console,
+        detectZeroes: context.detectZeroes,
+        unmap,
+        copyOnRead: flags.copyOnRead ?? false,
+      };
+      return new Qcow2Node({
+        nodeName: context.nodeName,
+        fileName,
+        file,
+        dataFile,
+        backing,
+        image,
+        options: given,
+        notes,
+        ...how,
+      });
+    } catch (error) {
+      encryption?.cipher.wipe();
+      backing?.close();
+      dataFile?.close();
+      throw error;
+    }
+  },
+};
+
+/** What the engine throws, in QEMU's words where QEMU would not open the image either. */
+function inQemusWords<T>(storage: Storage, writable: boolean, attempt: () => T): T {
+  try {
+    return attempt();
+  } catch (error) {
+    if (!isQcow2Error(error) || error.code === 'IO' || error.code === 'NO_SPACE') throw error;
+    throw refusalOf(storage, { writable }) ?? error;
+  }
+}
+
+/** Undefined for an image that is not encrypted; null to leave one locked. */
+async function openEncryption(
+  { options, flags }: OpenContext,
+  storage: Storage,
+  header: Header,
+): Promise<ImageEncryption | null | undefined> {
+  const format = encryptionFormat(header);
+  const given = options.takeText('encrypt.format');
+  const id = options.takeText('encrypt.key-secret');
+  if (format === null) {
+    if (given === undefined) return undefined;
+    throw new CliError(`No encryption in image header, but options specified format '${given}'`);
+  }
+  if (given !== undefined && given !== format) {
+    throw new CliError(`Header reported '${format}' encryption format but options specify '${given}'`);
+  }
+  if (flags.noIo === true) return null;
+  if (id === undefined) throw new CliError("Parameter 'encrypt.key-secret' is required for cipher");
+  const passphrase = flags.secrets?.lookup(id);
+  if (passphrase === undefined) throw new CliError(`No secret with id '${id}'`);
+  try {
+    return await unlockImage(storage, passphrase, { createCipher: createNodeSectorCipher });
+  } catch (error) {
+    if (!isQcow2Error(error, 'WRONG_PASSPHRASE')) throw error;
+    throw new CliError('Invalid password, cannot unlock any keyslot', { cause: error });
+  }
+}
+
+/** Null for an image that keeps its data itself. For information alone the data file is not touched. */
+async function openDataFile(context: OpenContext, header: Header): Promise<BlockNode | null> {
+  const { options, flags } = context;
+  const below = options.takeUnder('data-file.');
+  const reference = options.takeText('data-file');
+  if (flags.noIo === true) return null;
+  if (reference !== undefined) throw new CliError(`Cannot find device='${reference}' nor node-name='${reference}'`);
+  if (!hasDataFile(header)) {
+    if (below.isEmpty) return null;
+    throw new CliError("'data-file' can only be set for images with an external data file");
+  }
+  const named = !below.has('filename') && !below.has('driver');
+  if (named && header.dataFileName === null) throw new CliError("'data-file' is required for this image");
+  return context.openChild(named ? header.dataFileName : null, below);
+}
+
+/** What the engine takes for the data file; an empty one where nobody is to look into it. */
+function dataStorage(header: Header, node: BlockNode | null): { readonly dataFile?: Storage } {
+  if (!hasDataFile(header)) return {};
+  if (node === null) return { dataFile: new ReadOnlyStorage(new MemoryStorage()) };
+  return { dataFile: node.readOnly ? new ReadOnlyStorage(node.storage) : node.storage };
+}
+
+/** Null for an image without one, and where it is not wanted. */
+async function openBackingNode(context: OpenContext, header: Header): Promise<BlockNode | null> {
+  const { options, flags } = context;
+  const below = options.takeUnder('backing.');
+  const reference = options.has('backing') ? options.take('backing') : undefined;
+  if (flags.noBacking === true || reference === null || reference === '') return null;
+  if (reference !== undefined)
+    throw new CliError(`Cannot find device='${String(reference)}' nor node-name='${String(reference)}'`);
+  const { backingFile } = header;
+  if (backingFile === null && below.isEmpty) return null;
+  if (backingFile?.format != null) below.setDefault('driver', backingFile.format);
+  if (below.has('file.filename') || below.has('filename')) return context.openBacking(null, below);
+  const name = fullBackingName(basePath(context.file!), backingFile?.name ?? '');
+  return context.openBacking(name, below);
+}
+
+/** What relative names in the image are relative to: the file at the bottom. */
+function basePath(node: BlockNode): string {
+  let bottom = node;
+  while (bottom.file !== null) bottom = bottom.file;
+  if (bottom.driver === 'file') return bottom.fileName;
+  throw new CliError(`Cannot generate a base directory for ${bottom.driver} nodes`);
+}

@@ -1,0 +1,2 @@
+/** Signals of Linux: one more than the highest number. */
+export const NSIG = 65;
