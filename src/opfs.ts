@@ -11,6 +11,8 @@
  */
 import { Qcow2Error } from './errors.js';
 import { runtimeOptions, type RuntimeOptions } from './image/runtime-options.js';
+import type { CipherSpec } from './crypto/luks-cipher.js';
+import type { EncryptionSettings } from './image/unlock-image.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
@@ -25,8 +27,10 @@ import { storeStream } from './worker/store-stream.js';
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
 export { OpfsDisk };
 export type {
+  CipherSpec,
   DiskInfo,
   DiskStats,
+  EncryptionSettings,
   ExportOptions,
   JobOptions,
   LocalDisk,

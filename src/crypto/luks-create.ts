@@ -24,7 +24,7 @@ import { randomBytes, wipe } from './secrets.js';
 export interface LuksOptions {
   /** Default `aes-256`. `aes-192` has mode `xts` only. */
   readonly cipher?: CipherName;
-  /** Default `xts`. */
+  /** Default `xts`. The others are here because QEMU has them: `ecb` shows which blocks are the same, and `ctr` what changed in a sector. */
   readonly mode?: CipherMode;
   /** Default `plain64`. */
   readonly iv?: IvKind;
@@ -39,6 +39,8 @@ export interface LuksOptions {
 export interface NewLuks {
   /** The whole header area, key material included. */
   readonly area: Uint8Array<ArrayBuffer>;
+  /** As it lies in the area. */
+  readonly header: LuksHeader;
   readonly cipher: CipherSpec;
   /** The key of the image. The caller's, to be wiped by it. */
   readonly key: Uint8Array<ArrayBuffer>;
@@ -65,7 +67,7 @@ export async function createLuks(options: LuksOptions, passphrase: Uint8Array, t
     const keyDigest = await digestKey(key, digest, hash, tools);
     const made = await makeKeySlot({ key, passphrase, iterations: iterations.slot, cipher, hash }, tools);
     const header = newHeader({ cipher, hash, keyDigest, ...digest }, made);
-    return { area: layOut(header, made), cipher, key };
+    return { area: layOut(header, made), header, cipher, key };
   } catch (error) {
     wipe(key);
     throw error;

@@ -8,10 +8,12 @@
  * Metadata are not encrypted, and neither are compressed clusters, which an encrypted image is not given therefore.
  */
 import { EncryptedData } from '../crypto/encrypted-data.js';
+import { keyIdentityOf, sameKeyIdentity, type KeyIdentity } from '../crypto/key-identity.js';
 import type { CipherSpec } from '../crypto/luks-cipher.js';
 import { Qcow2Error } from '../errors.js';
 import { CRYPT_AES, CRYPT_NONE } from '../format/header-checks.js';
-import type { Header } from '../format/header.js';
+import { cryptoAreaOf, type Header } from '../format/header.js';
+import { LUKS_HEADER_BYTES, decodeLuksHeader } from '../format/luks-header.js';
 import type { SectorCipher } from '../kernels/cipher-contract.js';
 import { plainData, type GuestData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
@@ -22,6 +24,8 @@ export type EncryptionFormat = 'aes' | 'luks';
 export interface ImageEncryption {
   readonly format: EncryptionFormat;
   readonly spec: CipherSpec;
+  /** What the LUKS header says of the key; null for legacy AES, where nothing in the file tells one key from another. */
+  readonly identity: KeyIdentity | null;
   readonly cipher: SectorCipher;
   /** Somebody else, an image with the same key, wipes it. */
   readonly borrowed?: boolean;
@@ -35,7 +39,7 @@ export function encryptionFormat({ cryptMethod }: Header): EncryptionFormat | nu
 
 /**
  * The guest data of an image. `encryption` is null to leave it locked: all but its data can be looked at then. Throws
- * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind.
+ * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind. See `isKeyOf` for its key.
  */
 export function guestDataOf(header: Header, data: Storage, encryption: ImageEncryption | null | undefined): GuestData {
   const format = encryptionFormat(header);
@@ -48,14 +52,29 @@ export function guestDataOf(header: Header, data: Storage, encryption: ImageEncr
   if (encryption.format !== format) {
     throw new Qcow2Error('BAD_ARGUMENT', `encryption.format is ${encryption.format}; that of the image is ${format}`);
   }
-  return new EncryptedData(data, encryption.cipher, format === 'luks' ? 'host' : 'guest');
+  const encrypted = new EncryptedData(data, encryption.cipher, format === 'luks' ? 'host' : 'guest');
+  encrypted.checkKey();
+  return encrypted;
+}
+
+/**
+ * Whether the key in `encryption` is that of the image, which is of the same kind: its LUKS header is read again. Legacy AES can't
+ * tell. Throws `BAD_IMAGE` or `UNSUPPORTED` for a header that is damaged.
+ */
+export function isKeyOf(storage: Storage, header: Header, encryption: ImageEncryption): boolean {
+  const area = cryptoAreaOf(header);
+  if (area === null) return true;
+  const bytes = new Uint8Array(LUKS_HEADER_BYTES);
+  storage.read(area.offset, bytes);
+  const identity = keyIdentityOf(decodeLuksHeader(bytes, area.length));
+  return encryption.identity !== null && sameKeyIdentity(encryption.identity, identity);
 }
 
 function lockedData(format: EncryptionFormat): GuestData {
   const refuse = (): never => {
     throw keyNeeded(format);
   };
-  return { encrypted: true, boundToGuestOffset: format === 'aes', read: refuse, write: refuse };
+  return { encrypted: true, boundToGuestOffset: format === 'aes', checkKey: refuse, read: refuse, write: refuse };
 }
 
 function keyNeeded(format: EncryptionFormat): Qcow2Error {

@@ -16,7 +16,13 @@ import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
-import { encryptionFormat, guestDataOf, type EncryptionFormat, type ImageEncryption } from './image-encryption.js';
+import {
+  encryptionFormat,
+  guestDataOf,
+  isKeyOf,
+  type EncryptionFormat,
+  type ImageEncryption,
+} from './image-encryption.js';
 import { Lifecycle } from './lifecycle.js';
 import { TablesLoader } from './load-tables.js';
 import { Qcow2Image } from './qcow2-image.js';
@@ -59,10 +65,16 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   const data = dataStorage(header, guarded, options.dataFile, writable);
   const { kernels = wasmKernels, onCorruption, backing = null } = options;
   const guestData = guestDataOf(header, data, options.encryption);
+  const encryption = options.encryption ?? null;
+  if (encryption !== null && !isKeyOf(guarded, header, encryption)) {
+    throw new Qcow2Error(
+      'BAD_ARGUMENT',
+      'encryption was opened for another image: its key is not behind this LUKS header',
+    );
+  }
   const loader = new TablesLoader({ storage: guarded, data, guestData, kernels, onCorruption });
   const runtime = runtimeOptions(options);
   const tables = loader.load(header, { writable, options: runtime });
-  const encryption = options.encryption ?? null;
   const lifecycle = new Lifecycle({ storage: guarded, data, encryption, loader, tables, options: runtime });
   return new Qcow2Image({ storage: guarded, data, lifecycle, backing });
 }

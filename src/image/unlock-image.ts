@@ -3,6 +3,7 @@
  *
  * What is read is read first, because it may fault; deriving keys reads nothing. Passphrases are text, as UTF-8, or bytes.
  */
+import { keyIdentityOf } from '../crypto/key-identity.js';
 import { webKeyDerivation, type KeyDerivation } from '../crypto/key-derivation.js';
 import { LEGACY_AES, legacyAesKey } from '../crypto/legacy-aes.js';
 import { keyedCipher, type CipherSpec } from '../crypto/luks-cipher.js';
@@ -13,12 +14,13 @@ import { unlock } from '../crypto/luks.js';
 import { wipe } from '../crypto/secrets.js';
 import { Qcow2Error } from '../errors.js';
 import { cryptoAreaOf, type Header } from '../format/header.js';
-import type { CreateSectorCipher } from '../kernels/cipher-contract.js';
+import type { LuksHeader } from '../format/luks-header.js';
+import type { CreateSectorCipher, SectorCipher } from '../kernels/cipher-contract.js';
 import { createSectorCipher } from '../kernels/index.js';
 import { readHeader } from '../metadata/header-state.js';
 import { settle } from '../storage/not-resident.js';
 import type { Storage } from '../storage/storage.js';
-import { encryptionFormat, type EncryptionFormat, type ImageEncryption } from './image-encryption.js';
+import { encryptionFormat, type ImageEncryption } from './image-encryption.js';
 
 export type Passphrase = string | Uint8Array;
 
@@ -45,10 +47,10 @@ export async function unlockImage(
   const format = encryptionFormat(header);
   if (format === null) throw new Qcow2Error('BAD_ARGUMENT', 'the image is not encrypted; there is nothing to unlock');
   return withPassphrase(passphrase, async (bytes) => {
-    if (format === 'aes') return openedCipher(format, LEGACY_AES, legacyAesKey(bytes), options);
+    if (format === 'aes') return openedAes(bytes, options);
     const volume = await settle(() => readVolume(storage, header));
     const { key } = await unlock(volume, bytes, keyTools(options));
-    return openedCipher(format, volume.cipher, key, options);
+    return openedLuks(volume.header, volume.cipher, key, options);
   });
 }
 
@@ -65,14 +67,21 @@ export interface NewEncryption {
 }
 
 /** Rejects with `BAD_ARGUMENT` for settings out of range or against each other, and `LIMIT` for too many iterations. */
-export function newEncryption(settings: EncryptionSettings, options: UnlockOptions = {}): Promise<NewEncryption> {
+export async function newEncryption(settings: EncryptionSettings, options: UnlockOptions = {}): Promise<NewEncryption> {
+  checkFormat(settings);
   return withPassphrase(settings.passphrase, async (bytes) => {
-    if (settings.format === 'aes') {
-      return { opened: openedCipher('aes', LEGACY_AES, legacyAesKey(bytes), options), area: null };
-    }
-    const { area, cipher, key } = await createLuks(settings, bytes, keyTools(options));
-    return { opened: openedCipher('luks', cipher, key, options), area };
+    if (settings.format === 'aes') return { opened: openedAes(bytes, options), area: null };
+    const { area, header, cipher, key } = await createLuks(settings, bytes, keyTools(options));
+    return { opened: openedLuks(header, cipher, key, options), area };
   });
+}
+
+/** Callers without a compiler have any value here, and none must be taken for one of the two. */
+function checkFormat(settings: { readonly format?: unknown } | null | undefined): void {
+  const format = settings?.format;
+  if (format === 'luks' || format === 'aes') return;
+  const value = typeof format === 'string' ? JSON.stringify(format) : kindOf(format);
+  throw new Qcow2Error('BAD_ARGUMENT', `encryption.format is ${value}; it must be "luks" or "aes"`);
 }
 
 /** Reads the LUKS header and the material of the slots in use. Throws `BAD_IMAGE` or `UNSUPPORTED`. */
@@ -90,9 +99,16 @@ export function keyTools({ derivation, createCipher, signal }: UnlockOptions): K
   };
 }
 
-/** Has `use` work with the bytes of a passphrase; those made of text are overwritten afterwards. */
-export async function withPassphrase<T>(passphrase: Passphrase, use: (bytes: Uint8Array) => Promise<T>): Promise<T> {
-  const bytes = typeof passphrase === 'string' ? new TextEncoder().encode(passphrase) : Uint8Array.from(passphrase);
+/**
+ * Has `use` work with the bytes of a passphrase; those made of text are overwritten afterwards. Rejects with `BAD_ARGUMENT`, naming
+ * `field`, for what is no passphrase.
+ */
+export async function withPassphrase<T>(
+  passphrase: Passphrase,
+  use: (bytes: Uint8Array) => Promise<T>,
+  field = 'passphrase',
+): Promise<T> {
+  const bytes = bytesOf(passphrase, field);
   try {
     return await use(bytes);
   } finally {
@@ -100,15 +116,42 @@ export async function withPassphrase<T>(passphrase: Passphrase, use: (bytes: Uin
   }
 }
 
+/** A copy. An error names the type alone: the value may be a secret that came in the wrong form. */
+function bytesOf(passphrase: unknown, field: string): Uint8Array {
+  if (typeof passphrase === 'string') return new TextEncoder().encode(passphrase);
+  if (isByteArray(passphrase)) return Uint8Array.from(passphrase);
+  throw new Qcow2Error('BAD_ARGUMENT', `${field} is ${kindOf(passphrase)}; it must be text or a Uint8Array`);
+}
+
+/** Also one of another window, which is no instance of this one's class. */
+function isByteArray(value: unknown): value is Uint8Array {
+  return kindOf(value) === 'a Uint8Array';
+}
+
+/** In words, and nothing of the value itself. */
+function kindOf(value: unknown): string {
+  if (value === undefined || value === null) return String(value);
+  const kind = Object.prototype.toString.call(value).slice('[object '.length, -1);
+  return `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind}`;
+}
+
+function openedAes(passphrase: Uint8Array, options: UnlockOptions): ImageEncryption {
+  const key = legacyAesKey(passphrase);
+  return { format: 'aes', spec: LEGACY_AES, identity: null, cipher: openedCipher(LEGACY_AES, key, options) };
+}
+
+function openedLuks(header: LuksHeader, spec: CipherSpec, key: Uint8Array, options: UnlockOptions): ImageEncryption {
+  return { format: 'luks', spec, identity: keyIdentityOf(header), cipher: openedCipher(spec, key, options) };
+}
+
 /** `key` is wiped: the cipher has a copy. */
 function openedCipher(
-  format: EncryptionFormat,
   spec: CipherSpec,
   key: Uint8Array,
   { createCipher = createSectorCipher }: UnlockOptions,
-): ImageEncryption {
+): SectorCipher {
   try {
-    return { format, spec, cipher: keyedCipher(spec, key, createCipher) };
+    return keyedCipher(spec, key, createCipher);
   } finally {
     wipe(key);
   }

@@ -101,6 +101,7 @@ function describeImage(image: Qcow2Image, path: string): DiskInfo {
     refcountBits: image.refcountBits,
     lazyRefcounts: image.lazyRefcounts,
     encryption: encryptionFormat(header),
+    cipher: image.encryption?.spec ?? null,
     backingFile: header.backingFile?.name ?? null,
   };
 }

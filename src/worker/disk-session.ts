@@ -6,6 +6,7 @@
  */
 import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
+import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
 import { settle } from '../storage/not-resident.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
@@ -122,11 +123,15 @@ export class DiskSession {
   }
 
   async #exportTo(name: string, content: ExportContent, between: BetweenSteps): Promise<void> {
+    const settings = content.of === 'file' ? undefined : content.encryption;
     const file = await this.#files.open(name, 'read-write');
+    let encryption: NewEncryption | undefined;
     try {
-      await carryOut(await settle(() => exportJob(this.#disk.image, file, content)), between);
+      if (settings !== undefined) encryption = await newEncryption(settings);
+      await carryOut(await settle(() => exportJob(this.#disk.image, file, content, encryption)), between);
     } finally {
       file.close();
+      encryption?.opened.cipher.wipe();
     }
   }
 

@@ -2,6 +2,7 @@
  * A disk in OPFS, held by its worker, as the page has it.
  */
 import { Qcow2Error } from '../errors.js';
+import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { SnapshotKey } from '../operations/snapshots/snapshot-info.js';
 import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
@@ -19,6 +20,8 @@ export interface ExportOptions extends JobOptions {
   readonly snapshot?: SnapshotKey;
   /** Whether the disk of now comes with its snapshots. True unless told. */
   readonly snapshots?: boolean;
+  /** Encrypts the copy by this, with a key of its own. Unless told it is encrypted as the disk is, by the same passphrases. */
+  readonly encryption?: EncryptionSettings;
 }
 
 export class OpfsDisk implements RemoteDisk {
@@ -82,8 +85,11 @@ export class OpfsDisk implements RemoteDisk {
    * @throws Qcow2Error `NOT_FOUND` (no such snapshot), `NO_SPACE`, `IO`, `ABORTED`.
    */
   exportImage(options: ExportOptions = {}): Promise<Blob> {
-    const { snapshot, snapshots = true, ...job } = options;
-    return this.#export(snapshot === undefined ? { of: 'disk', snapshots } : { of: 'snapshot', key: snapshot }, job);
+    const { snapshot, snapshots = true, encryption, ...job } = options;
+    const encrypted = encryption === undefined ? {} : { encryption };
+    const of =
+      snapshot === undefined ? ({ of: 'disk', snapshots } as const) : ({ of: 'snapshot', key: snapshot } as const);
+    return this.#export({ ...of, ...encrypted }, job);
   }
 
   /**
@@ -95,8 +101,8 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   /**
-   * A further passphrase for an encrypted disk (LUKS). Requests of the disk wait while keys are derived, some seconds. Resolves
-   * with its key slot. @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use, `BAD_ARGUMENT`.
+   * A further passphrase for an encrypted disk (LUKS). The disk goes on while keys are derived, some seconds; one that is closed
+   * meanwhile is left as it was, and this rejects with `CLOSED`. Resolves with its key slot. @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use, `BAD_ARGUMENT`.
    */
   addPassphrase(request: NewPassphrase): Promise<number> {
     return this.#client.call({ kind: 'addPassphrase', ...request });

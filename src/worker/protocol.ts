@@ -16,6 +16,9 @@
  *
  * The first request that must wait holds back all that come after it, so no answer tells of the detour.
  *
+ * Requests that change passphrases (`addPassphrase`, `changePassphrase`, `erasePassphrase`) hold nothing back: they derive keys, for
+ * seconds, while those that come after them are answered. Among themselves they keep their order.
+ *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
 import type { ErrorCode } from '../errors.js';
@@ -102,10 +105,12 @@ export interface StatsRequest {
  * - `disk`: one standalone qcow2, flattened, with or without the snapshots
  * - `snapshot`: the same of the disk of one snapshot
  * - `file`: the file as it is
+ *
+ * With `encryption` the first two are encrypted by that, with a key of their own; without, as the disk is.
  */
 export type ExportContent =
-  | { readonly of: 'disk'; readonly snapshots: boolean }
-  | { readonly of: 'snapshot'; readonly key: SnapshotKey }
+  | { readonly of: 'disk'; readonly snapshots: boolean; readonly encryption?: EncryptionSettings }
+  | { readonly of: 'snapshot'; readonly key: SnapshotKey; readonly encryption?: EncryptionSettings }
   | { readonly of: 'file' };
 
 /** Writes a temporary file, and answers with it. */

@@ -3,14 +3,15 @@
  * given, so that the tests run it in Node.
  *
  * Invariants:
- * - Requests are carried out in the order of arrival, the next when the one before is answered. The one exception: between the
+ * - Requests are carried out in the order of arrival, the next when the one before is answered. Two exceptions: between the
  *   steps of a job, an export or the delete of a snapshot, those that head the queue are answered if they can't be told from
- *   ones that came before it (`PASS`).
+ *   ones that came before it (`PASS`); and what changes passphrases runs beside the queue (`key-slot-lane.ts`).
  * - Every request is answered exactly once, with a value or an error.
  * - Arrays are answered with their buffer transferred.
  */
 import { Qcow2Error } from '../errors.js';
-import { addPassphrase, changePassphrase, erasePassphrase } from '../operations/key-slots.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
+import { addPassphrase, changePassphrase, erasePassphrase, type KeySlotOptions } from '../operations/key-slots.js';
 import { BlobStorage } from '../storage/blob.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
 import { DiskSession } from './disk-session.js';
@@ -18,6 +19,7 @@ import { FileIntake } from './file-intake.js';
 import { checkFileName } from './file-names.js';
 import type { OpenDirectory } from './image-files.js';
 import type { BetweenSteps } from './job.js';
+import { KeySlotLane } from './key-slot-lane.js';
 import { nextTask } from './next-task.js';
 import type {
   MessageToPage,
@@ -57,15 +59,19 @@ const LONGEST_INTERVAL_MILLISECONDS = 2 ** 31 - 1;
 
 type JobKind = 'export' | 'deleteSnapshot';
 
+/** What is begun in its turn, and not waited for. */
+const BESIDE = ['addPassphrase', 'changePassphrase', 'erasePassphrase'] as const satisfies readonly RequestKind[];
+const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
+
 /** What may be answered between the steps of a job that came before it. None of them is a job itself. */
 const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
   /** An export is of one moment: what changes nothing that it looks at. */
-  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState']),
+  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState', ...BESIDE]),
   /**
    * What a snapshot holds is copied away from before it is written, so the disk may be used in all ways. What looks at the
    * snapshots, or changes which there are, waits until it is clear whether this one is there.
    */
-  deleteSnapshot: new Set<RequestKind>(['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats']),
+  deleteSnapshot: new Set<RequestKind>(['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats', ...BESIDE]),
 };
 
 /** Answers what arrives at `port`, for ever. */
@@ -84,7 +90,11 @@ class Server {
   readonly #port: ServerPort;
   readonly #openDirectory: OpenDirectory;
   readonly #waiting: RequestMessage[] = [];
+  readonly #keySlots = new KeySlotLane((work) => this.#inTurn(work));
   #running: number | null = null;
+  /** What comes before the next request. */
+  readonly #turns: (() => Promise<void>)[] = [];
+  readonly #beside = new Set<number>();
   readonly #cancelled = new Set<number>();
   #idle = false;
   #session: DiskSession | null = null;
@@ -105,7 +115,8 @@ class Server {
   receive(message: MessageToWorker): void {
     if ('cancel' in message) {
       const { cancel } = message;
-      if (this.#running === cancel || this.#waiting.some(({ id }) => id === cancel)) this.#cancelled.add(cancel);
+      const isHere = this.#running === cancel || this.#beside.has(cancel);
+      if (isHere || this.#waiting.some(({ id }) => id === cancel)) this.#cancelled.add(cancel);
       return;
     }
     this.#waiting.push(message);
@@ -114,12 +125,41 @@ class Server {
 
   async #carryOutWaiting(): Promise<void> {
     this.#idle = false;
-    for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
-      this.#running = message.id;
-      await this.#answer(message);
+    for (;;) {
+      const turn = this.#turns.shift();
+      const message = turn === undefined ? this.#waiting.shift() : undefined;
+      if (turn !== undefined) await turn();
+      else if (message !== undefined) await this.#carryOut(message);
+      else break;
     }
-    this.#running = null;
     this.#idle = true;
+  }
+
+  async #carryOut(message: RequestMessage): Promise<void> {
+    const { id, request } = message;
+    if (BESIDE_THE_QUEUE.has(request.kind)) {
+      this.#beside.add(id);
+      void this.#answer(message).finally(() => this.#beside.delete(id));
+      return;
+    }
+    const before = this.#running;
+    this.#running = id;
+    await this.#answer(message);
+    this.#running = before;
+  }
+
+  /** Carries out `work` when no request is under way, before those that wait. */
+  #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#turns.push(async () => {
+        try {
+          resolve(await work());
+        } catch (error) {
+          reject(error);
+        }
+      });
+      if (this.#idle) void this.#carryOutWaiting();
+    });
   }
 
   async #answer({ id, request }: RequestMessage): Promise<void> {
@@ -153,9 +193,9 @@ class Server {
     readVmState: ({ id: snapshot, offset, length }) => this.#disk().snapshots.readVmState(snapshot, offset, length),
     writeVmState: ({ offset, bytes, options }) => this.#disk().snapshots.writeVmState(offset, bytes, options),
     discardVmState: () => this.#disk().snapshots.discardVmState().then(nothing),
-    addPassphrase: (request) => addPassphrase(this.#disk().image, request),
-    changePassphrase: (request) => changePassphrase(this.#disk().image, request),
-    erasePassphrase: (request) => erasePassphrase(this.#disk().image, request).then(nothing),
+    addPassphrase: (request, id) => this.#changeKeySlots(id, addPassphrase, request),
+    changePassphrase: (request, id) => this.#changeKeySlots(id, changePassphrase, request),
+    erasePassphrase: (request, id) => this.#changeKeySlots(id, erasePassphrase, request).then(nothing),
     close: () => this.#close(),
     inspect: async ({ directory, blob, backing }) => {
       const files = await this.#openDirectory(directory);
@@ -195,12 +235,24 @@ class Server {
     return disk.info;
   }
 
+  #changeKeySlots<Wanted, Result>(
+    id: number,
+    change: (image: Qcow2Image, wanted: Wanted, options: KeySlotOptions) => Promise<Result>,
+    wanted: Wanted,
+  ): Promise<Result> {
+    const { image } = this.#disk();
+    return this.#keySlots.add(
+      (options) => change(image, wanted, options),
+      () => this.#checkNotCancelled(id),
+    );
+  }
+
   /** Now and then, when no request is under way. */
   #startCleaning(session: DiskSession): void {
     if (session.cacheCleanInterval === 0) return;
     const milliseconds = Math.min(session.cacheCleanInterval * 1000, LONGEST_INTERVAL_MILLISECONDS);
     this.#cleaning = setInterval(() => {
-      if (this.#running === null) session.cleanCaches();
+      if (this.#idle) session.cleanCaches();
     }, milliseconds);
   }
 
@@ -240,7 +292,7 @@ class Server {
       for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
         if (!PASS[job].has(next.request.kind)) break;
         this.#waiting.shift();
-        await this.#answer(next);
+        await this.#carryOut(next);
       }
       sliceEnds = performance.now() + SLICE_MILLISECONDS;
     };

@@ -35,11 +35,33 @@ describe('the number of iterations', () => {
     expect(keyDigest).toBeCloseTo(250_000, -3);
   });
 
-  it('is measured well with a clock of 1 ms, and for no longer than a fraction of a second', async () => {
+  it('is measured well with a clock of 1 ms, and for less than a second', async () => {
     const slow = machine(3_000_000, 1);
     const { slot } = await iterationsFor(REQUEST, slow);
     expect(Math.abs(slot / 3_000_000 - 1)).toBeLessThan(0.02);
-    expect(slow.asked.reduce((sum, iterations) => sum + iterations, 0)).toBeLessThan(3_000_000 / 2);
+    expect(slow.asked.reduce((sum, iterations) => sum + iterations, 0)).toBeLessThan(3_000_000);
+  });
+
+  it('is not lowered by a machine that has other things to do for a while', async () => {
+    const quiet = await iterationsFor(REQUEST, machine(1_000_000));
+    for (const busy of [1, 2]) {
+      const slow = machine(1_000_000);
+      const { derivation } = slow;
+      let long = 0;
+      const interrupted: IterationTools = {
+        ...slow,
+        derivation: {
+          ...derivation,
+          pbkdf2: async (request) => {
+            const bytes = await derivation.pbkdf2(request);
+            // A guest's requests come in between, for as long as the sample itself takes.
+            if (request.iterations > 100_000 && ++long <= busy) await derivation.pbkdf2(request);
+            return bytes;
+          },
+        },
+      };
+      expect(await iterationsFor(REQUEST, interrupted)).toEqual(quiet);
+    }
   });
 
   it('is a thousand at least', async () => {

@@ -164,6 +164,46 @@ describe.each([LUKS, AES])('a disk encrypted with $format', (encryption) => {
   });
 });
 
+describe('a disk in cipher mode ctr', () => {
+  it('is exported with an encryption of its own only, or as the file it is', async () => {
+    const create = { size: MIB, clusterSize: 4096, encryption: { ...LUKS, mode: 'ctr' } } as const;
+    const disk = await openDisk({ create, passphrase: PASSPHRASE });
+    await disk.write(0, patternBytes(30_000));
+    await disk.snapshots.create({ name: 'one' });
+    for (const content of [
+      { of: 'disk', snapshots: true },
+      { of: 'snapshot', key: 'one' },
+    ] as const) {
+      await expect(exported(content)).rejects.toMatchObject({ code: 'KEY_NEEDED' });
+      const encryption = { ...LUKS, passphrase: OTHER };
+      const copy = await opened(await exported({ ...content, encryption }), OTHER);
+      expectSameBytes(readWhole(copy).subarray(0, 30_000), patternBytes(30_000));
+      copy.close();
+    }
+    (await opened(await exported({ of: 'file' }))).close();
+    await disk.close();
+    expect([...folder.files.keys()].filter((name) => name !== 'disk.qcow2')).toHaveLength(1);
+  });
+});
+
+describe('what the compiler would refuse', () => {
+  const wrong = (value: unknown): never => value as never;
+
+  it.each([
+    ['a format that there is none of', { format: 'LUKS' }, PASSPHRASE, 'encryption.format is "LUKS"; it must be'],
+    ['no settings', null, PASSPHRASE, 'encryption.format is undefined; it must be'],
+    ['a passphrase that is a number', LUKS, 4711, 'passphrase is a Number; it must be text or a Uint8Array'],
+    ['a passphrase that is null', LUKS, null, 'passphrase is null; it must be text or a Uint8Array'],
+  ])('makes no disk, and leaves nothing behind: %s', async (_, encryption, passphrase, message) => {
+    const create = { size: MIB, encryption: wrong(encryption) };
+    await expect(openDisk({ create, passphrase: wrong(passphrase) })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining(message) as string,
+    });
+    expect([folder.files.size, folder.claims.size]).toEqual([0, 0]);
+  });
+});
+
 describe('the passphrases of a disk', () => {
   it('are changed, added and erased; the disk goes on, and so do exports', async () => {
     const disk = await created(LUKS);
@@ -185,7 +225,7 @@ describe('the passphrases of a disk', () => {
     expectSameBytes(await again.read(0, 4096), patternBytes(4096));
   });
 
-  it('keep their order with reads and writes', async () => {
+  it('keep their order, and hold nothing back that comes after them', async () => {
     const disk = await created(LUKS);
     const order: string[] = [];
     const note = (what: string) => () => void order.push(what);
@@ -195,7 +235,7 @@ describe('the passphrases of a disk', () => {
       disk.read(0, 512).then(note('read')),
       disk.changePassphrase({ passphrase: OTHER, newPassphrase: PASSPHRASE, iterTime: 0 }).then(note('back')),
     ]);
-    expect(order).toEqual(['write', 'change', 'read', 'back']);
+    expect(order).toEqual(['write', 'read', 'change', 'back']);
     await disk.close();
     await (await openDisk({ passphrase: PASSPHRASE })).close();
   });
