@@ -16,10 +16,10 @@ import {
 import type { CipherMode, CipherName } from '../kernels/cipher-contract.js';
 import { HASH_NAMES, type HashName } from './hashes.js';
 import { DEFAULT_ITER_TIME, iterationsFor } from './iteration-count.js';
-import { maxWork } from './key-limits.js';
+import { workLimits } from './key-limits.js';
 import { checkedCipher, keyBytesOf, namesOf, oneOf, type CipherSpec, type IvKind } from './luks-cipher.js';
-import { digestKey, makeKeySlot, type KeyTools, type MadeKeySlot } from './luks-key-slots.js';
-import { randomBytes, wipe } from './secrets.js';
+import { digestKey, makeKeySlot, throwIfAborted, type KeyTools, type MadeKeySlot } from './luks-key-slots.js';
+import { randomBytes, randomUuid, wipe } from './secrets.js';
 
 export interface LuksOptions {
   /** Default `aes-256`. `aes-192` has mode `xts` only. */
@@ -53,14 +53,15 @@ export function luksAreaBytes(options: LuksOptions): number {
 
 /**
  * A new header area and the key behind it. QEMU takes passphrases that are UTF-8 without NUL; here they are any bytes. Rejects
- * with `BAD_ARGUMENT`, or `LIMIT` for more iterations than an image may ask for.
+ * with `BAD_ARGUMENT`, `LIMIT` for more iterations than an image may ask for, `ABORTED`.
  */
 export async function createLuks(options: LuksOptions, passphrase: Uint8Array, tools: KeyTools): Promise<NewLuks> {
   const cipher = wantedCipher(options);
   const hash = oneOf('hash', options.hash ?? 'sha256', HASH_NAMES, 'BAD_ARGUMENT');
   const keyBytes = keyBytesOf(cipher);
   const { iterTime = DEFAULT_ITER_TIME } = options;
-  const iterations = await iterationsFor({ hash, keyBytes, iterTime, maxWork: maxWork(tools, hash) }, tools);
+  throwIfAborted(tools);
+  const iterations = await iterationsFor({ hash, keyBytes, iterTime, maxWork: workLimits(tools, hash).slot }, tools);
   const key = randomBytes(keyBytes);
   try {
     const digest = { keyDigestSalt: randomBytes(SALT_BYTES), keyDigestIterations: iterations.keyDigest };
@@ -92,7 +93,7 @@ function newHeader({ cipher, ...rest }: NewHeader, { iterations, salt }: MadeKey
     ...rest,
     payloadSector: newMaterialSector(KEY_SLOTS, keyBytes),
     keyBytes,
-    uuid: globalThis.crypto.randomUUID(),
+    uuid: randomUuid(),
     slots: slots.map((slot, index) => (index === 0 ? { ...slot, active: true, iterations, salt } : slot)),
   };
 }

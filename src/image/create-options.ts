@@ -46,7 +46,7 @@ export interface CreateOptions {
   readonly backing?: { readonly name: string; readonly format: 'qcow2' | 'raw' };
   /** Keeps guest data apart from the metadata. Not with a backing file if it is to be raw. */
   readonly dataFile?: NewDataFile;
-  /** Made by `newEncryption`; `opened` of it opens the image then. */
+  /** Made by `newEncryption`, for this image alone; `opened` of it opens the image then. */
   readonly encryption?: NewEncryption | undefined;
   /** Not with a backing file, but for extended L2 entries. A raw data file always gets `metadata`. Default `off`. */
   readonly preallocation?: Preallocation;

@@ -10,17 +10,23 @@
 import { EncryptedData } from '../crypto/encrypted-data.js';
 import { keyIdentityOf, sameKeyIdentity, type KeyIdentity } from '../crypto/key-identity.js';
 import type { CipherSpec } from '../crypto/luks-cipher.js';
-import { Qcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { CRYPT_AES, CRYPT_NONE } from '../format/header-checks.js';
 import { cryptoAreaOf, type Header } from '../format/header.js';
-import { LUKS_HEADER_BYTES, decodeLuksHeader } from '../format/luks-header.js';
+import { LUKS_HEADER_BYTES, decodeLuksHeader, type LuksHeader } from '../format/luks-header.js';
 import type { SectorCipher } from '../kernels/cipher-contract.js';
 import { plainData, type GuestData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
+import { assert } from '../util/assert.js';
 
 export type EncryptionFormat = 'aes' | 'luks';
 
-/** An opened encryption. An image that it is given to wipes the key on close, unless it is `borrowed`. */
+const NAMES: Readonly<Record<EncryptionFormat, string>> = { aes: 'AES', luks: 'LUKS' };
+
+/**
+ * An opened encryption. It belongs to who opened it until an image is opened with it: that wipes the key when it is closed, unless it
+ * is `borrowed`. One that no image was opened with is its owner's to wipe, by `cipher.wipe()`.
+ */
 export interface ImageEncryption {
   readonly format: EncryptionFormat;
   readonly spec: CipherSpec;
@@ -39,7 +45,8 @@ export function encryptionFormat({ cryptMethod }: Header): EncryptionFormat | nu
 
 /**
  * The guest data of an image. `encryption` is null to leave it locked: all but its data can be looked at then. Throws
- * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind. See `isKeyOf` for its key.
+ * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind, `CLOSED` for one that is wiped. See `isKeyOf`
+ * for its key.
  */
 export function guestDataOf(header: Header, data: Storage, encryption: ImageEncryption | null | undefined): GuestData {
   const format = encryptionFormat(header);
@@ -53,8 +60,33 @@ export function guestDataOf(header: Header, data: Storage, encryption: ImageEncr
     throw new Qcow2Error('BAD_ARGUMENT', `encryption.format is ${encryption.format}; that of the image is ${format}`);
   }
   const encrypted = new EncryptedData(data, encryption.cipher, format === 'luks' ? 'host' : 'guest');
-  encrypted.checkKey();
+  checkNotWiped(encrypted);
   return encrypted;
+}
+
+function checkNotWiped(encrypted: EncryptedData): void {
+  try {
+    encrypted.checkKey();
+  } catch (cause) {
+    if (!isQcow2Error(cause, 'CLOSED')) throw cause;
+    const why = 'when an image that was opened with it was closed, or by who made it';
+    throw new Qcow2Error('CLOSED', `the key of encryption was wiped, ${why}; unlock the image again`, { cause });
+  }
+}
+
+/** True for any encryption, a format for that one, false for none or any. */
+export type RequiredEncryption = boolean | EncryptionFormat;
+
+/** Throws `BAD_ARGUMENT` for an image that is not encrypted as `required`, or a requirement that is none. */
+export function checkEncryptedAs(header: Header, required: RequiredEncryption): void {
+  if (![true, false, 'luks', 'aes'].includes(required)) {
+    throw new Qcow2Error('BAD_ARGUMENT', 'requireEncryption must be true, false, "luks" or "aes"');
+  }
+  const format = encryptionFormat(header);
+  if (required === false || (required === true ? format !== null : format === required)) return;
+  const wanted = required === true ? 'it must be encrypted' : `it must be encrypted with ${NAMES[required]}`;
+  const is = format === null ? 'not encrypted' : `encrypted with ${NAMES[format]}`;
+  throw new Qcow2Error('BAD_ARGUMENT', `the image is ${is}, and ${wanted}`);
 }
 
 /**
@@ -62,12 +94,18 @@ export function guestDataOf(header: Header, data: Storage, encryption: ImageEncr
  * tell. Throws `BAD_IMAGE` or `UNSUPPORTED` for a header that is damaged.
  */
 export function isKeyOf(storage: Storage, header: Header, encryption: ImageEncryption): boolean {
+  if (encryptionFormat(header) !== 'luks') return true;
+  const identity = keyIdentityOf(readLuksHeaderOf(storage, header));
+  return encryption.identity !== null && sameKeyIdentity(encryption.identity, identity);
+}
+
+/** The LUKS header of an image that has one, without its key material. Throws `BAD_IMAGE` or `UNSUPPORTED`. */
+export function readLuksHeaderOf(storage: Storage, header: Header): LuksHeader {
   const area = cryptoAreaOf(header);
-  if (area === null) return true;
+  assert(area !== null, 'the header of an image with LUKS says where its LUKS header is, or it is refused');
   const bytes = new Uint8Array(LUKS_HEADER_BYTES);
   storage.read(area.offset, bytes);
-  const identity = keyIdentityOf(decodeLuksHeader(bytes, area.length));
-  return encryption.identity !== null && sameKeyIdentity(encryption.identity, identity);
+  return decodeLuksHeader(bytes, area.length);
 }
 
 function lockedData(format: EncryptionFormat): GuestData {
@@ -78,6 +116,5 @@ function lockedData(format: EncryptionFormat): GuestData {
 }
 
 function keyNeeded(format: EncryptionFormat): Qcow2Error {
-  const name = format === 'aes' ? 'AES' : 'LUKS';
-  return new Qcow2Error('KEY_NEEDED', `the image is encrypted (${name}), and no key was given`);
+  return new Qcow2Error('KEY_NEEDED', `the image is encrypted (${NAMES[format]}), and no key was given`);
 }

@@ -17,11 +17,13 @@ import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
 import {
+  checkEncryptedAs,
   encryptionFormat,
   guestDataOf,
   isKeyOf,
   type EncryptionFormat,
   type ImageEncryption,
+  type RequiredEncryption,
 } from './image-encryption.js';
 import { Lifecycle } from './lifecycle.js';
 import { TablesLoader } from './load-tables.js';
@@ -128,7 +130,13 @@ export type PassphraseSource =
 
 export interface ChainOptions extends OpenOptions {
   readonly opener?: BackingOpener;
+  /** Opens what is encrypted. An image that is not opens all the same, as in QEMU; `requireEncryption` refuses it. */
   readonly passphrase?: PassphraseSource | undefined;
+  /**
+   * Refuses an image that is not encrypted, or not in this format, so that nobody who put a plain one in its place is written to in plain.
+   * Its backing files may be anything: they are only read. Default false.
+   */
+  readonly requireEncryption?: RequiredEncryption | undefined;
   /** How keys are derived and data decrypted. */
   readonly unlock?: UnlockOptions | undefined;
 }
@@ -138,12 +146,14 @@ const DEEPEST_CHAIN = 64;
 
 /**
  * Opens an image and its backing files, down to the last. Backing files are opened read-only. Rejects as `openImage`
- * throws, and with `BACKING` for a name that the opener denied or a chain that does not end. On success the image owns all
+ * throws, with `BACKING` for a name that the opener denied or a chain that does not end, and with `BAD_ARGUMENT` for an image that is not
+ * encrypted as it must be. On success the image owns all
  * storages; on failure those of the backing files have been closed.
  */
 export async function openChain(storage: Storage, options: ChainOptions = {}): Promise<Qcow2Image> {
-  const { opener, passphrase, unlock, ...own } = options;
+  const { opener, passphrase, unlock, requireEncryption = false, ...own } = options;
   const { kernels } = own;
+  if (requireEncryption !== false) checkEncryptedAs(await settle(() => readHeader(storage)), requireEncryption);
   const keys = { passphrase, unlock, locked: own.encryption === null };
   return openLink(storage, own, { opener, ...keys, kernels, name: null, depth: 0, seen: [storage] });
 }

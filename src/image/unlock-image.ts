@@ -20,6 +20,7 @@ import { createSectorCipher } from '../kernels/index.js';
 import { readHeader } from '../metadata/header-state.js';
 import { settle } from '../storage/not-resident.js';
 import type { Storage } from '../storage/storage.js';
+import { kindOf } from '../util/kind-of.js';
 import { encryptionFormat, type ImageEncryption } from './image-encryption.js';
 
 export type Passphrase = string | Uint8Array;
@@ -29,8 +30,13 @@ export interface UnlockOptions {
   readonly derivation?: KeyDerivation | undefined;
   /** Default: the WASM kernels; in Node `createNodeSectorCipher` of `qcow2-wasm/node` is faster. */
   readonly createCipher?: CreateSectorCipher | undefined;
-  /** Looked at between two derivations. */
+  /** Looked at between two derivations; ended by it, they reject with `ABORTED`. */
   readonly signal?: AbortSignal | undefined;
+  /**
+   * HMACs that trying a passphrase on all key slots may take; making one asks no more than opening may take. By default what QEMU makes
+   * opens, and a hostile image is refused in minutes: 2^28 a slot and 2^30 in all with SHA-256 of WebCrypto (`crypto/key-limits.ts`).
+   */
+  readonly maxDerivationWork?: number | undefined;
 }
 
 /**
@@ -59,21 +65,42 @@ export type EncryptionSettings =
   | ({ readonly format: 'luks'; readonly passphrase: Passphrase } & LuksOptions)
   | { readonly format: 'aes'; readonly passphrase: Passphrase };
 
-/** The encryption of an image that is to be made: for `createImage`, and then `opened` for `openImage`. */
+/**
+ * The encryption of one image that is to be made: for `createImage`, and then `opened` for `openImage`, which derives nothing again.
+ *
+ * The key in `opened` belongs to who called `newEncryption`, until an image is opened with it: from then on it is the image's, which wipes
+ * it when it is closed. Where no image is opened, or opening fails, `dispose` wipes it.
+ */
 export interface NewEncryption {
   readonly opened: ImageEncryption;
   /** The LUKS header with its key slots; null for legacy AES. */
   readonly area: Uint8Array | null;
+  /** Wipes the key, unless it is borrowed. An image that is open with it can't be used any more. Does no harm a second time. */
+  dispose(): void;
 }
 
-/** Rejects with `BAD_ARGUMENT` for settings out of range or against each other, and `LIMIT` for too many iterations. */
+/**
+ * A key of its own for one new image. Rejects with `BAD_ARGUMENT` for settings out of range or against each other, `LIMIT` for too
+ * many iterations, and `ABORTED`.
+ */
 export async function newEncryption(settings: EncryptionSettings, options: UnlockOptions = {}): Promise<NewEncryption> {
   checkFormat(settings);
   return withPassphrase(settings.passphrase, async (bytes) => {
-    if (settings.format === 'aes') return { opened: openedAes(bytes, options), area: null };
+    if (settings.format === 'aes') return encryptionOf(openedAes(bytes, options), null);
     const { area, header, cipher, key } = await createLuks(settings, bytes, keyTools(options));
-    return { opened: openedLuks(header, cipher, key, options), area };
+    return encryptionOf(openedLuks(header, cipher, key, options), area);
   });
+}
+
+/** `opened` and `area` as what `createImage` takes. */
+export function encryptionOf(opened: ImageEncryption, area: Uint8Array | null): NewEncryption {
+  return {
+    opened,
+    area,
+    dispose: () => {
+      if (opened.borrowed !== true) opened.cipher.wipe();
+    },
+  };
 }
 
 /** Callers without a compiler have any value here, and none must be taken for one of the two. */
@@ -91,11 +118,12 @@ export function readVolume(storage: Storage, header: Header): LuksVolume {
   return readLuksVolume((offset, target) => storage.read(area.offset + offset, target), area.length);
 }
 
-export function keyTools({ derivation, createCipher, signal }: UnlockOptions): KeyTools {
+export function keyTools({ derivation, createCipher, signal, maxDerivationWork }: UnlockOptions): KeyTools {
   return {
     derivation: derivation ?? webKeyDerivation,
     createCipher: createCipher ?? createSectorCipher,
     ...(signal === undefined ? {} : { signal }),
+    ...(maxDerivationWork === undefined ? {} : { maxDerivationWork }),
   };
 }
 
@@ -126,13 +154,6 @@ function bytesOf(passphrase: unknown, field: string): Uint8Array {
 /** Also one of another window, which is no instance of this one's class. */
 function isByteArray(value: unknown): value is Uint8Array {
   return kindOf(value) === 'a Uint8Array';
-}
-
-/** In words, and nothing of the value itself. */
-function kindOf(value: unknown): string {
-  if (value === undefined || value === null) return String(value);
-  const kind = Object.prototype.toString.call(value).slice('[object '.length, -1);
-  return `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind}`;
 }
 
 function openedAes(passphrase: Uint8Array, options: UnlockOptions): ImageEncryption {

@@ -18,7 +18,7 @@ import { Qcow2Error } from '../errors.js';
 import { cryptoAreaOf } from '../format/header.js';
 import { encryptionFormat } from '../image/image-encryption.js';
 import { Qcow2Image } from '../image/qcow2-image.js';
-import type { NewEncryption } from '../image/unlock-image.js';
+import { encryptionOf, type NewEncryption } from '../image/unlock-image.js';
 
 /**
  * For `createImage`, and its `opened` to open the copy with while `image` is open: that of the image, or else of the first file
@@ -35,8 +35,8 @@ export function copiedEncryption(image: Qcow2Image): NewEncryption | null {
   }
   const opened = { ...encryption, borrowed: true };
   const place = cryptoAreaOf(header);
-  if (place === null) return { opened, area: null };
+  if (place === null) return encryptionOf(opened, null);
   const area = new Uint8Array(place.length);
   storage.read(place.offset, area);
-  return { opened, area };
+  return encryptionOf(opened, area);
 }

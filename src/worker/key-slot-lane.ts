@@ -12,6 +12,7 @@
  * - A disk that was closed meanwhile, even if another is open by then, is not touched: `operations/key-slots.ts` looks.
  */
 import type { KeySlotOptions } from '../operations/key-slots.js';
+import { throwIfCancelled } from './job.js';
 
 export type InTurn = NonNullable<KeySlotOptions['inTurn']>;
 
@@ -24,14 +25,14 @@ export class KeySlotLane {
     this.#inTurn = inTurn;
   }
 
-  /** Carries out `change` when those before it have ended. @param check throws where it is not wanted any more. */
-  add<T>(change: (options: KeySlotOptions) => Promise<T>, check: () => void): Promise<T> {
+  /** Carries out `change` when those before it have ended. @param signal ends it, also while it waits. */
+  add<T>(change: (options: KeySlotOptions) => Promise<T>, signal: AbortSignal): Promise<T> {
     const inTurn: InTurn = (work) =>
       this.#inTurn(() => {
-        check();
+        throwIfCancelled(signal);
         return work();
       });
-    const done = this.#last.then(() => change({ inTurn }));
+    const done = this.#last.then(() => change({ inTurn, signal }));
     this.#last = done.catch(() => {});
     return done;
   }

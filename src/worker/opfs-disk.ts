@@ -8,7 +8,7 @@ import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
-import type { Bytes, NewPassphrase, ExportContent } from './protocol.js';
+import type { Bytes, DerivationLimit, ExportContent, NewPassphrase } from './protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk } from './remote-disk.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
@@ -23,6 +23,8 @@ export interface ExportOptions extends JobOptions {
   /** Encrypts the copy by this, with a key of its own. Unless told it is encrypted as the disk is, by the same passphrases. */
   readonly encryption?: EncryptionSettings;
 }
+
+type SignalOption = Pick<JobOptions, 'signal'>;
 
 export class OpfsDisk implements RemoteDisk {
   readonly snapshots: OpfsSnapshots;
@@ -102,20 +104,22 @@ export class OpfsDisk implements RemoteDisk {
 
   /**
    * A further passphrase for an encrypted disk (LUKS). The disk goes on while keys are derived, some seconds; one that is closed
-   * meanwhile is left as it was, and this rejects with `CLOSED`. Resolves with its key slot. @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use, `BAD_ARGUMENT`.
+   * meanwhile is left as it was, and this rejects with `CLOSED`. Resolves with its key slot. `signal` ends it between two derivations.
+   * @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use or ask for too much work, `BAD_ARGUMENT`, `ABORTED`.
    */
-  addPassphrase(request: NewPassphrase): Promise<number> {
-    return this.#client.call({ kind: 'addPassphrase', ...request });
+  addPassphrase(request: NewPassphrase, { signal }: SignalOption = {}): Promise<number> {
+    return this.#client.call({ kind: 'addPassphrase', ...request }, { signal });
   }
 
   /** A passphrase in place of another, which opens nothing afterwards. Otherwise as `addPassphrase`. */
-  changePassphrase(request: NewPassphrase): Promise<number> {
-    return this.#client.call({ kind: 'changePassphrase', ...request });
+  changePassphrase(request: NewPassphrase, { signal }: SignalOption = {}): Promise<number> {
+    return this.#client.call({ kind: 'changePassphrase', ...request }, { signal });
   }
 
   /** Has a passphrase open nothing any more. The last one can't be erased. @throws as `addPassphrase`. */
-  async erasePassphrase(passphrase: string): Promise<void> {
-    await this.#client.call({ kind: 'erasePassphrase', passphrase });
+  async erasePassphrase(passphrase: string, options: SignalOption & DerivationLimit = {}): Promise<void> {
+    const { signal, ...limit } = options;
+    await this.#client.call({ kind: 'erasePassphrase', passphrase, ...limit }, { signal });
   }
 
   /** Flushes, closes the file and ends the worker. An export that is under way is ended. */

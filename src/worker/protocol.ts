@@ -23,6 +23,7 @@
  */
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
+import type { RequiredEncryption } from '../image/image-encryption.js';
 import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { RuntimeOptions } from '../image/runtime-options.js';
 import type {
@@ -48,21 +49,29 @@ type WithoutPassphrase<Settings> = Settings extends EncryptionSettings ? Omit<Se
 
 /**
  * As `createImage` takes it; the size may be left out when there is a backing file to take it from. `encryption` is by the
- * passphrase that the disk is opened with.
+ * passphrase that the disk is opened with; a disk that is there already must be encrypted in that format, or it is refused.
  */
 export type NewDisk = Omit<CreateOptions, 'size' | 'dataFile' | 'encryption'> & {
   readonly size?: number;
   readonly encryption?: WithoutPassphrase<EncryptionSettings>;
 };
 
-/** Opens the one disk of this worker. */
-export interface OpenRequest extends FileAddress, RuntimeOptions {
+/** What deriving keys may be given. */
+export interface DerivationLimit {
+  /** HMACs that trying a passphrase on all key slots may take. Default: as in `UnlockOptions`. */
+  readonly maxDerivationWork?: number;
+}
+
+/** Opens the one disk of this worker. Cancelled, it ends between two derivations of keys. */
+export interface OpenRequest extends FileAddress, RuntimeOptions, DerivationLimit {
   readonly kind: 'open';
   /** Creates the file if it does not exist. */
   readonly create?: NewDisk;
   readonly readOnly: boolean;
-  /** Opens the disk, and what lies below it, where that is encrypted. */
+  /** Opens the disk, and what lies below it, where that is encrypted. A plain disk opens all the same. */
   readonly passphrase?: string;
+  /** Refuses a disk that is not encrypted, or not in this format. */
+  readonly requireEncryption?: RequiredEncryption;
   /** Those of backing files that have another one, by their names. */
   readonly backingPassphrases?: Readonly<Record<string, string>>;
   /** Names, in the same folder, that the image and its backing files may name as their backing file. */
@@ -169,12 +178,12 @@ export interface ChangePassphraseRequest extends NewPassphrase {
 }
 
 /** Erases all key slots that a passphrase opens, but never the last one. */
-export interface ErasePassphraseRequest {
+export interface ErasePassphraseRequest extends DerivationLimit {
   readonly kind: 'erasePassphrase';
   readonly passphrase: string;
 }
 
-export interface NewPassphrase {
+export interface NewPassphrase extends DerivationLimit {
   /** One that opens the disk now. */
   readonly passphrase: string;
   readonly newPassphrase: string;

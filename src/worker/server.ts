@@ -18,10 +18,11 @@ import { DiskSession } from './disk-session.js';
 import { FileIntake } from './file-intake.js';
 import { checkFileName } from './file-names.js';
 import type { OpenDirectory } from './image-files.js';
-import type { BetweenSteps } from './job.js';
+import { throwIfCancelled, type BetweenSteps } from './job.js';
 import { KeySlotLane } from './key-slot-lane.js';
 import { nextTask } from './next-task.js';
 import type {
+  DerivationLimit,
   MessageToPage,
   MessageToWorker,
   OpenRequest,
@@ -91,11 +92,10 @@ class Server {
   readonly #openDirectory: OpenDirectory;
   readonly #waiting: RequestMessage[] = [];
   readonly #keySlots = new KeySlotLane((work) => this.#inTurn(work));
-  #running: number | null = null;
   /** What comes before the next request. */
   readonly #turns: (() => Promise<void>)[] = [];
-  readonly #beside = new Set<number>();
-  readonly #cancelled = new Set<number>();
+  /** Of what has asked for a signal, and of what waits and has been cancelled. */
+  readonly #cancels = new Map<number, AbortController>();
   #idle = false;
   #session: DiskSession | null = null;
   #cleaning: ReturnType<typeof setInterval> | undefined;
@@ -115,8 +115,8 @@ class Server {
   receive(message: MessageToWorker): void {
     if ('cancel' in message) {
       const { cancel } = message;
-      const isHere = this.#running === cancel || this.#beside.has(cancel);
-      if (isHere || this.#waiting.some(({ id }) => id === cancel)) this.#cancelled.add(cancel);
+      if (this.#waiting.some(({ id }) => id === cancel)) this.#signal(cancel);
+      this.#cancels.get(cancel)?.abort();
       return;
     }
     this.#waiting.push(message);
@@ -136,16 +136,8 @@ class Server {
   }
 
   async #carryOut(message: RequestMessage): Promise<void> {
-    const { id, request } = message;
-    if (BESIDE_THE_QUEUE.has(request.kind)) {
-      this.#beside.add(id);
-      void this.#answer(message).finally(() => this.#beside.delete(id));
-      return;
-    }
-    const before = this.#running;
-    this.#running = id;
-    await this.#answer(message);
-    this.#running = before;
+    const answered = this.#answer(message);
+    if (!BESIDE_THE_QUEUE.has(message.request.kind)) await answered;
   }
 
   /** Carries out `work` when no request is under way, before those that wait. */
@@ -164,7 +156,8 @@ class Server {
 
   async #answer({ id, request }: RequestMessage): Promise<void> {
     try {
-      this.#checkNotCancelled(id);
+      const cancelled = this.#cancels.get(id);
+      if (cancelled !== undefined) throwIfCancelled(cancelled.signal);
       // The handler of a kind takes requests of that kind; the compiler can't follow the two through an index.
       const handle = this.#handlers[request.kind] as (request: Request, id: number) => Promise<Results[RequestKind]>;
       const value = await handle(request, id);
@@ -172,19 +165,19 @@ class Server {
     } catch (error) {
       this.#port.postMessage({ id, error: toWireError(error) }, []);
     } finally {
-      this.#cancelled.delete(id);
+      this.#cancels.delete(id);
     }
   }
 
   readonly #handlers: Handlers = {
-    open: (request) => this.#open(request),
+    open: (request, id) => this.#open(request, this.#signal(id)),
     read: ({ offset, length }) => this.#disk().read(offset, length),
     write: ({ offset, bytes }) => this.#disk().write(offset, bytes).then(nothing),
     writeZeroes: ({ offset, length }) => this.#disk().writeZeroes(offset, length).then(nothing),
     discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
-    export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id)),
+    export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id), this.#signal(id)),
     listSnapshots: () => this.#disk().snapshots.list(),
     createSnapshot: ({ snapshot }) => this.#disk().snapshots.create(snapshot),
     gotoSnapshot: ({ id: snapshot }) => this.#disk().snapshots.goto(snapshot),
@@ -224,27 +217,25 @@ class Server {
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
   };
 
-  async #open(request: OpenRequest): Promise<DiskInfo> {
+  async #open(request: OpenRequest, signal: AbortSignal): Promise<DiskInfo> {
     if (this.#session !== null) throw new Qcow2Error('BAD_ARGUMENT', 'this worker has a disk open already');
     checkFileName(request.name);
     const files = await this.#openDirectory(request.directory);
-    const disk = await openDiskFile(files, request);
+    const disk = await openDiskFile(files, { ...request, signal });
     const session = new DiskSession(files, disk);
     this.#session = session;
     this.#startCleaning(session);
     return disk.info;
   }
 
-  #changeKeySlots<Wanted, Result>(
+  #changeKeySlots<Wanted extends DerivationLimit, Result>(
     id: number,
     change: (image: Qcow2Image, wanted: Wanted, options: KeySlotOptions) => Promise<Result>,
     wanted: Wanted,
   ): Promise<Result> {
     const { image } = this.#disk();
-    return this.#keySlots.add(
-      (options) => change(image, wanted, options),
-      () => this.#checkNotCancelled(id),
-    );
+    const { maxDerivationWork } = wanted;
+    return this.#keySlots.add((options) => change(image, wanted, { ...options, maxDerivationWork }), this.#signal(id));
   }
 
   /** Now and then, when no request is under way. */
@@ -281,6 +272,7 @@ class Server {
 
   /** Tells the progress, and now and then looks at what has arrived. */
   #betweenSteps(job: JobKind, id: number): BetweenSteps {
+    const signal = this.#signal(id);
     let sliceEnds = 0;
     return async (progress) => {
       const finished = progress.done >= progress.total;
@@ -288,7 +280,7 @@ class Server {
       this.#port.postMessage({ id, progress }, []);
       await nextTask();
       // What is done is not undone: only its answer is left to be sent.
-      if (!finished) this.#checkNotCancelled(id);
+      if (!finished) throwIfCancelled(signal);
       for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
         if (!PASS[job].has(next.request.kind)) break;
         this.#waiting.shift();
@@ -298,8 +290,11 @@ class Server {
     };
   }
 
-  #checkNotCancelled(id: number): void {
-    if (this.#cancelled.has(id)) throw new Qcow2Error('ABORTED', 'the job was ended by its AbortSignal');
+  /** Aborted when the page cancels the request `id`, which is not answered yet. To be asked for before anything is waited for. */
+  #signal(id: number): AbortSignal {
+    const controller = this.#cancels.get(id) ?? new AbortController();
+    this.#cancels.set(id, controller);
+    return controller.signal;
   }
 
   #disk(): DiskSession {

@@ -6,7 +6,6 @@ import {
   createImage,
   deleteSnapshot,
   MemoryStorage,
-  newEncryption,
   openImage,
   RawDisk,
   runToEnd,
@@ -14,6 +13,7 @@ import {
   type Qcow2Image,
 } from '../../src/index.js';
 import type { Storage } from '../../src/storage/storage.js';
+import { sharedEncryption } from '../support/encrypted-image.js';
 import type { SeededRandom } from '../support/seeded-random.js';
 import { SnapshotHistory, type HistoryOptions, type ModelSnapshot } from '../support/snapshot-history.js';
 import { BACKING_NAME, ENCRYPTED_WITH } from './crash-judges.js';
@@ -29,8 +29,8 @@ export interface SnapshotScenario {
   readonly history?: HistoryOptions;
 }
 
-const LUKS = await newEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH });
-const AES = await newEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH });
+const LUKS = await sharedEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH });
+const AES = await sharedEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH });
 
 const packed: HistoryOptions = { compresses: true, resizes: true };
 
