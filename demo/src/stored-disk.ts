@@ -19,6 +19,7 @@ import {
   storeFile,
   type DiskInfo,
   type OpfsDisk,
+  type RequiredEncryption,
   type StoredFile,
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
@@ -55,7 +56,7 @@ export async function stageProtectedCopy(
   });
   await stageImage(copy, (fraction) => onProgress((1 + fraction) / 2));
   try {
-    await tryStagedImage(passphrase);
+    await tryStagedImage(passphrase, PROTECTION.format);
   } catch (error) {
     await discardStagedImage();
     throw error;
@@ -77,7 +78,7 @@ export async function openStoredDisk(onDownload: DownloadProgress, passphrase?: 
   // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
   const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
   if (files.some(({ name }) => name === DISK)) {
-    const disk = await openUnlocked(DISK, bases, passphrase);
+    const disk = await openUnlocked(DISK, bases, { passphrase });
     await deleteIfPossible(leftOver);
     return disk;
   }
@@ -87,9 +88,17 @@ export async function openStoredDisk(onDownload: DownloadProgress, passphrase?: 
   return disk;
 }
 
-/** @throws `KEY_NEEDED`, `WRONG_PASSPHRASE` for an encrypted disk. */
-async function openUnlocked(name: string, backing: readonly string[], passphrase?: string): Promise<OpfsDisk> {
-  const disk = await openDisk({ directory, name, backing, ...(passphrase === undefined ? {} : { passphrase }) });
+interface Unlocking {
+  readonly passphrase?: string | undefined;
+  /** What it has to be encrypted as; default: whatever it is, as long as a passphrase means something to it. */
+  readonly encryption?: RequiredEncryption | undefined;
+}
+
+/** @throws `KEY_NEEDED`, `WRONG_PASSPHRASE` for an encrypted disk, `BAD_ARGUMENT` for a passphrase that protects nothing. */
+async function openUnlocked(name: string, backing: readonly string[], unlocking: Unlocking): Promise<OpfsDisk> {
+  const { passphrase, encryption = true } = unlocking;
+  const unlock = passphrase === undefined ? {} : { passphrase, requireEncryption: encryption };
+  const disk = await openDisk({ directory, name, backing, ...unlock });
   try {
     if (disk.info.encryption === 'aes') await checkBootSector(disk);
     return disk;
@@ -152,9 +161,9 @@ export async function stageImage(image: Blob, onProgress: (fraction: number) => 
   );
 }
 
-/** Rejects with `WRONG_PASSPHRASE` unless `passphrase` opens the image that was taken in. */
-export async function tryStagedImage(passphrase: string): Promise<void> {
-  const disk = await openUnlocked(INCOMING, [], passphrase);
+/** Rejects with `WRONG_PASSPHRASE` unless `passphrase` opens the image that was taken in, `encryption` being what it must have. */
+export async function tryStagedImage(passphrase: string, encryption?: RequiredEncryption): Promise<void> {
+  const disk = await openUnlocked(INCOMING, [], { passphrase, encryption });
   await disk.close();
 }
 
