@@ -5,13 +5,13 @@
  * ECB and XTS take a sector at a time, which is four groups of blocks; so do CBC when it decrypts, and CTR. CBC that encrypts is
  * a chain within a sector, so it takes 32 sectors side by side.
  *
- * `aesXtsTweaks`, `xorSectors` and `aesCbcUnchain` are what is left of XTS and CBC for a host that has a fast ECB of its own.
+ * `aesIvs`, `addSectorTweaks` and `aesCbcUnchain` are what is left of XTS and CBC for a host that has a fast ECB of its own.
  */
 import { decryptGroups, encryptGroups } from './aes-blocks';
 import { BLOCK_BYTES } from './aes-groups';
 import { expandKey } from './aes-keys';
 import { BATCH, SECTOR_BYTES, blocksOf, dataKeyOf, ivsOf, slotOf } from './sector-context';
-import { groupsFor, makeFirstTweaks, makeIvs, makeTweaks } from './sector-ivs';
+import { addTweaks, addTweaksToFour, groupsFor, makeFirstTweaks, makeIvs, makeTweaks, writeIvs } from './sector-ivs';
 
 /** Groups of a sector. */
 const ALL: usize = 4;
@@ -39,26 +39,19 @@ export function aesXtsDecrypt(context: usize, data: usize, sectors: usize, low: 
   xts(context, data, sectors, toSector(low, high), iv, true);
 }
 
-/** Writes the tweaks of all blocks of the sectors to `tweaks`: added to the data before and after ECB, they make it XTS. */
-export function aesXtsTweaks(context: usize, tweaks: usize, sectors: usize, low: u32, high: u32, iv: u32): void {
-  const sector = toSector(low, high);
-  for (let done: usize = 0; done < sectors; done++) {
-    const index = done % BATCH;
-    if (index == 0) makeFirstTweaks(context, min<usize>(BATCH, sectors - done), sector + done, iv);
-    makeTweaks(ivsOf(context) + index * BLOCK_BYTES, tweaks + done * SECTOR_BYTES);
-  }
+/**
+ * Writes the IVs of the sectors to `ivs`, 16 bytes each. What comes after them, up to a multiple of 128 bytes, may change. Encrypted
+ * with XTS's second key, they are the first tweaks.
+ */
+export function aesIvs(context: usize, ivs: usize, sectors: usize, low: u32, high: u32, iv: u32): void {
+  writeIvs(context, ivs, sectors, toSector(low, high), iv);
 }
 
-/** Adds the sectors at `from` to those at `to`. */
-export function xorSectors(to: usize, from: usize, sectors: usize): void {
-  for (let offset: usize = 0; offset < sectors * SECTOR_BYTES; offset += 64) {
-    const source = from + offset;
-    const target = to + offset;
-    v128.store(target, v128.xor(v128.load(target), v128.load(source)));
-    v128.store(target, v128.xor(v128.load(target, 16), v128.load(source, 16)), 16);
-    v128.store(target, v128.xor(v128.load(target, 32), v128.load(source, 32)), 32);
-    v128.store(target, v128.xor(v128.load(target, 48), v128.load(source, 48)), 48);
-  }
+/** Adds to the sectors the tweaks of all their blocks, made from the first of each: before ECB and after it, that is XTS. */
+export function addSectorTweaks(data: usize, sectors: usize, firstTweaks: usize): void {
+  let done: usize = 0;
+  for (; done + 4 <= sectors; done += 4) addTweaksToFour(data + done * SECTOR_BYTES, firstTweaks + done * BLOCK_BYTES);
+  for (; done < sectors; done++) addTweaks(data + done * SECTOR_BYTES, firstTweaks + done * BLOCK_BYTES);
 }
 
 export function aesCbcEncrypt(context: usize, data: usize, sectors: usize, low: u32, high: u32, iv: u32): void {
@@ -159,6 +152,18 @@ function makeCounters(context: usize, index: usize): void {
     store<u64>(blocks + offset, bswap<u64>(low), 8);
     low += 1;
     high += <u64>(low == 0);
+  }
+}
+
+/** Adds the sectors at `from` to those at `to`. */
+function xorSectors(to: usize, from: usize, sectors: usize): void {
+  for (let offset: usize = 0; offset < sectors * SECTOR_BYTES; offset += 64) {
+    const source = from + offset;
+    const target = to + offset;
+    v128.store(target, v128.xor(v128.load(target), v128.load(source)));
+    v128.store(target, v128.xor(v128.load(target, 16), v128.load(source, 16)), 16);
+    v128.store(target, v128.xor(v128.load(target, 32), v128.load(source, 32)), 32);
+    v128.store(target, v128.xor(v128.load(target, 48), v128.load(source, 48)), 48);
   }
 }
 

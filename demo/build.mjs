@@ -31,7 +31,7 @@ export async function buildDemo() {
     external: ['node:*', 'fs', 'crypto', 'perf_hooks'],
     logLevel: 'warning',
   });
-  for (const name of ['index.html', 'style.css', 'snapshots.css', 'favicon.svg'])
+  for (const name of ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'favicon.svg'])
     copyFileSync(join(DEMO, name), join(OUTPUT, name));
   const v86 = dirname(require.resolve('v86'));
   for (const name of ['v86.wasm', 'v86-fallback.wasm']) copyFileSync(join(v86, name), join(OUTPUT, name));

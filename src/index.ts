@@ -24,7 +24,7 @@ export {
   type ChainOptions,
   type OpenOptions,
 } from './image/open.js';
-export type { EncryptionFormat, ImageEncryption } from './image/image-encryption.js';
+export type { EncryptionFormat, ImageEncryption, RequiredEncryption } from './image/image-encryption.js';
 export {
   newEncryption,
   unlockImage,
@@ -46,7 +46,13 @@ export { copiedEncryption } from './operations/copy-encryption.js';
 export { copyDisk } from './operations/copy-disk.js';
 export type { Progress } from './util/progress.js';
 export { blockStatus, type BlockStatus, type GuestRange } from './operations/block-status.js';
-export { imageInfo, type EncryptionInfo, type ImageInfo, type KeySlotInfo } from './operations/image-info.js';
+export {
+  imageInfo,
+  type EncryptionInfo,
+  type ImageInfo,
+  type KeySlotInfo,
+  type LuksInfo,
+} from './operations/image-info.js';
 export { measureDisk, measureNew, type Measurement, type MeasureOptions } from './operations/measure.js';
 export {
   checkImage,
@@ -69,6 +75,7 @@ export {
   erasePassphrase,
   type AddPassphraseRequest,
   type ErasePassphraseRequest,
+  type KeySlotOptions,
   type NewPassphraseRequest,
 } from './operations/key-slots.js';
 export { listBitmaps, type BitmapInfo } from './operations/list-bitmaps.js';

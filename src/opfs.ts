@@ -11,6 +11,9 @@
  */
 import { Qcow2Error } from './errors.js';
 import { runtimeOptions, type RuntimeOptions } from './image/runtime-options.js';
+import type { CipherSpec } from './crypto/luks-cipher.js';
+import type { RequiredEncryption } from './image/image-encryption.js';
+import type { EncryptionSettings } from './image/unlock-image.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
@@ -25,14 +28,17 @@ import { storeStream } from './worker/store-stream.js';
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
 export { OpfsDisk };
 export type {
+  CipherSpec,
   DiskInfo,
   DiskStats,
+  EncryptionSettings,
   ExportOptions,
   JobOptions,
   LocalDisk,
   NewDisk,
   RemoteDisk,
   RemoteSnapshots,
+  RequiredEncryption,
   RuntimeOptions,
   StoredFile,
   WorkerOptions,
@@ -56,10 +62,22 @@ export interface FileLocation {
 }
 
 export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
-  /** Creates the disk if there is none of that name. The size may be left out if there is a backing file. */
+  /**
+   * Creates the disk if there is none of that name. The size may be left out if there is a backing file. With `create.encryption` a disk
+   * that is there must be encrypted in that format, as the new one would be.
+   */
   readonly create?: NewDisk;
-  /** Opens the disk if it is encrypted, and what lies below it; the passphrase of one that is created so. */
+  /**
+   * Opens the disk if it is encrypted, and what lies below it; the passphrase of one that is created so. A disk that is not encrypted
+   * opens all the same, as in QEMU, and what is written to it is plain: `requireEncryption` refuses it.
+   */
   readonly passphrase?: string;
+  /** Refuses a disk that is not encrypted, or not in this format, with `BAD_ARGUMENT`. Default false. */
+  readonly requireEncryption?: RequiredEncryption;
+  /** HMACs that trying a passphrase on all key slots may take. Default: as in `UnlockOptions` of `qcow2-wasm`. */
+  readonly maxDerivationWork?: number;
+  /** Ends the opening, which rejects with `ABORTED`. */
+  readonly signal?: AbortSignal;
   /** Those of backing files that have another one, by their names. */
   readonly backingPassphrases?: Readonly<Record<string, string>>;
   /** Files of the same folder that may be opened as backing files; an image that names any other is refused. */
@@ -71,16 +89,23 @@ export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
 /**
  * Opens a disk in a worker.
  * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it), `BACKING`, `KEY_NEEDED` and `WRONG_PASSPHRASE` for an encrypted
- * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, and what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`,
- * `CORRUPT`.
+ * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, `ABORTED`, `LIMIT` for key slots that ask for too much work, and what the engine finds
+ * wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
  */
 export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promise<OpfsDisk> {
+  const { signal } = options;
   const client = startWorker(options);
+  // A derivation can't be ended between its iterations; the worker can.
+  const end = (): void => client.end();
+  signal?.addEventListener('abort', end);
   try {
-    return new OpfsDisk(client, await client.call(openRequest(options)));
+    return new OpfsDisk(client, await client.call(openRequest(options), { signal }));
   } catch (error) {
     client.end();
-    throw error;
+    if (signal?.aborted !== true) throw error;
+    throw new Qcow2Error('ABORTED', 'opening the disk was ended by its AbortSignal', { cause: signal.reason });
+  } finally {
+    signal?.removeEventListener('abort', end);
   }
 }
 
@@ -91,7 +116,7 @@ export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promis
 export async function openLocalDisk(options: OpenDiskOptions): Promise<LocalDisk> {
   const request = openRequest(options);
   checkFileName(request.name);
-  return openDiskFile(await openOpfsDirectory(request.directory), request);
+  return openDiskFile(await openOpfsDirectory(request.directory), { ...request, signal: options.signal });
 }
 
 /**
@@ -158,7 +183,7 @@ function address({ directory, name }: FileLocation): { directory: string; name: 
 }
 
 function openRequest(options: OpenDiskOptions): OpenRequest {
-  const { create, passphrase, backingPassphrases } = options;
+  const { create, passphrase, backingPassphrases, requireEncryption, maxDerivationWork } = options;
   return {
     kind: 'open',
     ...address(options),
@@ -167,6 +192,8 @@ function openRequest(options: OpenDiskOptions): OpenRequest {
     ...(create === undefined ? {} : { create }),
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(backingPassphrases === undefined ? {} : { backingPassphrases }),
+    ...(requireEncryption === undefined ? {} : { requireEncryption }),
+    ...(maxDerivationWork === undefined ? {} : { maxDerivationWork }),
     ...runtimeOptions(options),
   };
 }

@@ -1,28 +1,34 @@
 /** Buttons, file picker, drag and drop. */
+import { isQcow2Error } from 'qcow2-wasm/opfs';
+import type { PassphraseAsker } from './image-passphrase.js';
 import { messageOf, showNotice, showRefusedImage } from './notice.js';
 import { currentState, element } from './page.js';
+import { connectPassphraseDialogs, imagePassphraseAsker } from './passphrase-dialogs.js';
+import { PassphraseForm } from './passphrase-form.js';
 import type { Session } from './session.js';
 
 export function connectControls(session: Session): void {
   connectDownload(session);
   connectReset(session);
+  connectPassphraseDialogs(session);
+  const ask = imagePassphraseAsker();
   const file = element('file', HTMLInputElement);
   element('open', HTMLButtonElement).addEventListener('click', () => file.click());
   file.addEventListener('change', () => {
     const [image] = file.files ?? [];
     // The same file can be chosen again.
     file.value = '';
-    if (image) void openImage(session, image);
+    if (image) void openImage(session, image, ask);
   });
-  connectDrop((image) => void openImage(session, image));
+  connectDrop((image) => void openImage(session, image, ask));
 }
 
-async function openImage(session: Session, image: File): Promise<void> {
+async function openImage(session: Session, image: File, ask: PassphraseAsker): Promise<void> {
   try {
-    await session.openImage(image);
+    await session.openImage(image, ask);
   } catch (error) {
-    // A boot that failed has its own panel.
-    if (currentState() === 'error') return;
+    // A boot that failed has its own panel, and who gave up knows it.
+    if (currentState() === 'error' || isQcow2Error(error, 'ABORTED')) return;
     showRefusedImage(error);
   }
 }
@@ -62,14 +68,36 @@ function saveAs(blob: Blob, name: string): void {
 
 function connectReset(session: Session): void {
   const dialog = element('confirm-reset', HTMLDialogElement);
-  element('reset', HTMLButtonElement).addEventListener('click', () => {
-    dialog.returnValue = '';
-    dialog.showModal();
+  const fields = element('reset-passphrase', HTMLFieldSetElement);
+  const protects = element('reset-protects', HTMLInputElement);
+  const showFields = (): void => {
+    fields.disabled = !protects.checked;
+    fields.hidden = !protects.checked;
+  };
+  const form = new PassphraseForm(dialog.querySelector('form')!, {
+    busyLabel: 'Resetting…',
+    run: async ({ next }) => {
+      dialog.close();
+      // What goes wrong shows its own panel.
+      void session.reset(next).catch(() => undefined);
+    },
   });
+  protects.addEventListener('change', () => {
+    showFields();
+    if (protects.checked) form.focus();
+  });
+  dialog.querySelector('button.cancel')!.addEventListener('click', () => dialog.close());
   dialog.addEventListener('close', () => {
-    // What goes wrong shows its own panel.
-    if (dialog.returnValue === 'reset') session.reset().catch(() => undefined);
+    form.clear();
+    showFields();
   });
+  element('reset', HTMLButtonElement).addEventListener('click', () => askToReset());
+}
+
+/** Asks whether to throw the disk away. */
+export function askToReset(): void {
+  const dialog = element('confirm-reset', HTMLDialogElement);
+  dialog.showModal();
 }
 
 function connectDrop(onImage: (image: File) => void): void {

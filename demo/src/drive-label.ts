@@ -1,7 +1,7 @@
 /** The label beside the terminal: facts of the disk that is open, and its counters. */
-import type { DiskStats, OpfsDisk } from 'qcow2-wasm/opfs';
+import type { DiskInfo, DiskStats, OpfsDisk } from 'qcow2-wasm/opfs';
 import type { DiskActivity } from 'qcow2-wasm/v86';
-import { formatBytes, setText } from './page.js';
+import { element, formatBytes, setText } from './page.js';
 
 /** What `window.demo.stats()` gives: the guest's requests, and what the engine did about them. */
 export interface DemoStats {
@@ -11,6 +11,7 @@ export interface DemoStats {
   readonly disk: DiskStats;
   readonly path: string;
   readonly backingFile: string | null;
+  readonly encryption: 'luks' | 'aes' | null;
   /** `flush-hook`, or `timer` where v86 has moved on. */
   readonly seam: 'flush-hook' | 'timer';
 }
@@ -22,7 +23,24 @@ export function showDiskFacts({ info }: OpfsDisk, seam: DemoStats['seam']): void
   setText('base', info.backingFile ?? 'nothing: the image is whole');
   setText('capacity', formatBytes(info.size));
   setText('format', `qcow2 v${info.version}, ${clusters} clusters, ${info.refcountBits}-bit refcounts`);
+  showProtection(info);
   setText('seam', seam === 'flush-hook' ? 'the guest (FLUSH CACHE) and a timer' : 'a timer only');
+}
+
+/** How the disk is encrypted, and what can be done about it: nothing while no machine has it (null), `locked` or not. */
+export function showProtection(info: DiskInfo | null, locked = false): void {
+  const encryption = info?.encryption ?? null;
+  setText('encryption', info !== null ? cipherText(info) : locked ? 'locked' : '-');
+  element('disk-name', HTMLElement).classList.toggle('locked', encryption !== null);
+  element('protect', HTMLButtonElement).hidden = info === null || encryption === 'luks';
+  element('change-passphrase', HTMLButtonElement).hidden = encryption !== 'luks';
+  element('protect-legacy', HTMLElement).hidden = encryption !== 'aes';
+}
+
+function cipherText({ encryption, cipher }: DiskInfo): string {
+  if (encryption === null || cipher === null) return 'none';
+  const name = `${cipher.cipher}-${cipher.mode}`.toUpperCase();
+  return encryption === 'luks' ? `LUKS, ${name}` : `legacy ${name}, weak`;
 }
 
 export function showCounters({ guest, disk }: DemoStats): void {

@@ -1,7 +1,8 @@
 /** One emulated machine, from power-on until it is destroyed: v86, its disk, its serial port, its screen. */
 import { attach, remoteDisk, type Attachment, type DiskFault, type V86Disk } from 'qcow2-wasm/v86';
-import type { OpfsDisk, RemoteDisk } from 'qcow2-wasm/opfs';
+import type { OpfsDisk } from 'qcow2-wasm/opfs';
 import { V86 } from 'v86';
+import { GuestDisk, type OnTransfer } from './guest-disk.js';
 
 const MEMORY_BYTES = 128 * 2 ** 20;
 const VGA_MEMORY_BYTES = 4 * 2 ** 20;
@@ -16,7 +17,7 @@ export interface MachineOptions {
 
 export interface MachineEvents {
   readonly onSerialByte: (byte: number) => void;
-  readonly onTransfer: (kind: 'read' | 'write', offset: number, length: number) => void;
+  readonly onTransfer: OnTransfer;
   readonly onFault: (fault: DiskFault) => void;
   /** The guest halted its processor for good. */
   readonly onHalt: () => void;
@@ -27,19 +28,21 @@ export class GuestMachine {
   #isHalted = false;
 
   private constructor(
+    private readonly remote: GuestDisk,
     readonly disk: V86Disk,
     readonly attachment: Attachment,
     readonly emulator: V86,
   ) {}
 
-  /** Builds the machine on `remote`; it does not run yet. */
+  /** Builds the machine on `opened`; it does not run yet. */
   static async create(
-    remote: OpfsDisk,
+    opened: OpfsDisk,
     screen: HTMLElement,
     events: MachineEvents,
     { flushTimers }: MachineOptions,
   ): Promise<GuestMachine> {
-    const disk = remoteDisk(observed(remote, events.onTransfer), { onError: events.onFault });
+    const remote = new GuestDisk(opened, events.onTransfer);
+    const disk = remoteDisk(remote, { onError: events.onFault });
     const emulator = new V86({
       wasm_path: 'v86.wasm',
       memory_size: MEMORY_BYTES,
@@ -61,7 +64,7 @@ export class GuestMachine {
     const attachment = await Promise.race([attaching, failed]);
     // The page's own keys and buttons work until the screen has the focus.
     emulator.keyboard_set_enabled(false);
-    const machine = new GuestMachine(disk, attachment, emulator);
+    const machine = new GuestMachine(remote, disk, attachment, emulator);
     listenForHalt(emulator, () => {
       machine.#isHalted = true;
       events.onHalt();
@@ -106,6 +109,11 @@ export class GuestMachine {
     }
   }
 
+  /** Puts a disk with the same content in place of its own. Only inside `whileStopped`, when all writes are stable. */
+  replaceDisk(disk: OpfsDisk): void {
+    this.remote.replace(disk);
+  }
+
   /** Stops the machine, lets its last request end, and makes what it wrote stable. The remote disk stays open. */
   async powerOff(): Promise<void> {
     this.#isOff = true;
@@ -122,26 +130,4 @@ export class GuestMachine {
 function listenForHalt(emulator: V86, listener: () => void): void {
   const untyped: { add_listener(event: string, listener: () => void): void } = emulator as never;
   untyped.add_listener('cpu-event-halt', listener);
-}
-
-function observed(remote: OpfsDisk, onTransfer: MachineEvents['onTransfer']): RemoteDisk {
-  return {
-    get info() {
-      return remote.info;
-    },
-    snapshots: remote.snapshots,
-    read: (offset, length) => {
-      onTransfer('read', offset, length);
-      return remote.read(offset, length);
-    },
-    write: (offset, source) => {
-      onTransfer('write', offset, source.length);
-      return remote.write(offset, source);
-    },
-    writeZeroes: (offset, length) => remote.writeZeroes(offset, length),
-    discard: (offset, length) => remote.discard(offset, length),
-    flush: () => remote.flush(),
-    stats: () => remote.stats(),
-    close: () => remote.close(),
-  };
 }

@@ -1,8 +1,9 @@
 /** The demo page: puts the parts together, starts, and offers `window.demo` for automation (see demo/README.md). */
-import { connectControls } from './controls.js';
+import { askToReset, connectControls } from './controls.js';
 import { DiskMap } from './disk-map.js';
 import type { DemoStats } from './drive-label.js';
 import { GuestConsole } from './guest-console.js';
+import { givenPassphrase } from './image-passphrase.js';
 import { showNotice } from './notice.js';
 import { element, setState } from './page.js';
 import { ResumeOffer } from './resume-offer.js';
@@ -10,6 +11,7 @@ import { SerialTerminal } from './serial-terminal.js';
 import { Session } from './session.js';
 import { plainSnapshot, snapshotActions, type DemoSnapshot } from './snapshot-controls.js';
 import { SnapshotPanel } from './snapshot-panel.js';
+import { UnlockPrompt } from './unlock-prompt.js';
 import { VgaScreen } from './vga-screen.js';
 
 /** What scripts may do. All that fails rejects with a `Qcow2Error`. */
@@ -22,9 +24,15 @@ export interface DemoAutomation {
   /** The disk, whole and standalone. The guest stands still until it is done. */
   exportDisk(): Promise<Blob>;
   /** Makes the image the disk and boots from it; one that is refused changes nothing. */
-  openImage(image: Blob): Promise<void>;
-  /** A fresh disk over the base; does not ask. */
-  reset(): Promise<void>;
+  openImage(image: Blob, options?: PassphraseOption): Promise<void>;
+  /** A fresh disk over the base, protected if there is a passphrase; does not ask. */
+  reset(options?: PassphraseOption): Promise<void>;
+  /** Opens the disk and boots from it when the page is `locked`. One that is wrong leaves it so. */
+  unlock(passphrase: string): Promise<void>;
+  /** Encrypts the disk there is. The guest stands still meanwhile, and goes on. */
+  protect(passphrase: string): Promise<void>;
+  /** Of a protected disk; the guest runs on. */
+  changePassphrase(passphrase: string, newPassphrase: string): Promise<void>;
   stats(): Promise<DemoStats>;
   /** Machine and disk as they are now, in place of a snapshot of that name. The guest stands still until it is done. */
   saveSnapshot(name: string): Promise<DemoSnapshot>;
@@ -34,6 +42,10 @@ export interface DemoAutomation {
   snapshots(): Promise<DemoSnapshot[]>;
   /** By name (the newest of it), else by id. */
   deleteSnapshot(nameOrId: string): Promise<void>;
+}
+
+export interface PassphraseOption {
+  readonly passphrase?: string;
 }
 
 declare global {
@@ -61,6 +73,14 @@ const session: Session = new Session(
     map: new DiskMap(element('map', HTMLCanvasElement)),
     snapshots: new SnapshotPanel(actions),
     offer,
+    unlock: new UnlockPrompt({
+      unlock: async (passphrase) => {
+        await session.unlock(passphrase);
+        // What had the focus is gone.
+        if (document.activeElement === document.body) terminal.focus();
+      },
+      startOver: askToReset,
+    }),
   },
   { flushTimers: new URLSearchParams(location.search).get('flush') !== 'guest' },
 );
@@ -73,8 +93,11 @@ window.demo = {
   output: () => guest.output,
   flush: () => session.flush(),
   exportDisk: () => session.exportDisk(),
-  openImage: (image) => session.openImage(image),
-  reset: () => session.reset(),
+  openImage: (image, { passphrase } = {}) => session.openImage(image, givenPassphrase(passphrase)),
+  reset: ({ passphrase } = {}) => session.reset(passphrase),
+  unlock: (passphrase) => session.unlock(passphrase),
+  protect: (passphrase) => session.protect(passphrase),
+  changePassphrase: (passphrase, newPassphrase) => session.changePassphrase(passphrase, newPassphrase),
   stats: () => session.stats(),
   saveSnapshot: async (name) => plainSnapshot(await session.saveSnapshot(name)),
   loadSnapshot: async (nameOrId) => plainSnapshot(await session.loadSnapshot(nameOrId)),

@@ -82,8 +82,17 @@ export function showFatal(error: unknown, reset: () => void): void {
 export function showRefusedImage(error: unknown): void {
   const advice = isQcow2Error(error, 'BACKING')
     ? 'The image needs another file below it. Make it standalone first: qemu-img convert -O qcow2 image.qcow2 whole.qcow2'
-    : 'The disk you had is unchanged and its guest runs on. Choose an unencrypted qcow2 image.';
+    : 'The disk you had is unchanged and its guest runs on. Choose another qcow2 image.';
   showNotice({ title: 'That image cannot be used', what: messageOf(error), advice });
+}
+
+/** Something with a passphrase did not work, and its dialog is closed. */
+export function showPassphraseFailure(title: string, error: unknown): void {
+  showNotice({
+    title,
+    what: messageOf(error),
+    advice: 'Nothing has changed: the disk and its passphrase are what they were, and the guest runs on.',
+  });
 }
 
 const SNAPSHOT_TITLES = {

@@ -1,14 +1,20 @@
 /** The page's elements by their ids, and the one word for how it goes. */
 
-/** `ready`: the guest printed GUEST-READY on its serial port. `saving`, `restoring`: a snapshot of it; it stands still. */
-export type DemoState = 'loading' | 'booting' | 'ready' | 'saving' | 'restoring' | 'stopped' | 'error';
+/**
+ * `locked`: the disk waits for its passphrase. `ready`: the guest printed GUEST-READY on its serial port. `saving`, `restoring`: a
+ * snapshot of it; `protecting`: its disk is being encrypted; it stands still.
+ */
+export type DemoState =
+  'loading' | 'locked' | 'booting' | 'ready' | 'saving' | 'restoring' | 'protecting' | 'stopped' | 'error';
 
 const STATE_WORDS: Record<DemoState, string> = {
   loading: 'Loading',
+  locked: 'Locked',
   booting: 'Booting',
   ready: 'Running',
   saving: 'Saving',
   restoring: 'Restoring',
+  protecting: 'Protecting',
   stopped: 'Stopped',
   error: 'Failed',
 };

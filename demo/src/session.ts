@@ -3,24 +3,35 @@
  * and so is whatever is done with a snapshot. Checkpoints are taken only while nothing else happens.
  *
  *   start -> loading -> booting -> ready        openImage, reset: stopped -> loading -> ...
- *                 \-> error                      the guest powers off: stopped
+ *            |    \-> error                      the guest powers off: stopped
+ *            \-> locked -> unlock: loading ...
  *
  *   booting or ready -> saving -> as before     booting, ready or stopped -> restoring -> as the snapshot was
+ *                  \-> protecting -> as before
  */
 import { isQcow2Error, Qcow2Error, type OpfsDisk } from 'qcow2-wasm/opfs';
 import type { DiskFault, MachineSnapshot } from 'qcow2-wasm/v86';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
 import type { DiskMap } from './disk-map.js';
-import { showCounters, showDiskFacts, type DemoStats } from './drive-label.js';
+import { showCounters, showDiskFacts, showProtection, type DemoStats } from './drive-label.js';
 import type { GuestConsole } from './guest-console.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { GuestSnapshots, type SnapshotRef } from './guest-snapshots.js';
+import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
 import { hideNotice, showFatal, showNotice, showSnapshotFailure } from './notice.js';
 import { currentState, formatBytes, progressText, setState, showProgress, type DemoState } from './page.js';
 import type { ResumeOffer } from './resume-offer.js';
 import type { SnapshotPanel } from './snapshot-panel.js';
-import { commitStagedImage, deleteStoredDisk, openStoredDisk, stageImage } from './stored-disk.js';
+import {
+  changePassphraseOf,
+  commitStagedImage,
+  deleteStoredDisk,
+  openStoredDisk,
+  stageImage,
+  stageProtectedCopy,
+} from './stored-disk.js';
+import type { UnlockPrompt } from './unlock-prompt.js';
 
 const REFRESH_MILLISECONDS = 250;
 
@@ -34,9 +45,12 @@ export interface SessionView {
   readonly map: DiskMap;
   readonly snapshots: SnapshotPanel;
   readonly offer: ResumeOffer;
+  readonly unlock: UnlockPrompt;
 }
 
 interface BootOptions {
+  /** Opens the stored disk, or protects a fresh one. */
+  readonly passphrase?: string | undefined;
   /** What is done to the stored disk while nobody has it open. */
   readonly prepare?: () => Promise<void>;
   /** Whether to offer the newest snapshot meanwhile. */
@@ -90,31 +104,81 @@ export class Session {
     });
   }
 
-  /** Makes `image` the disk and boots from it. If it is refused, nothing has changed and the guest runs on. */
-  openImage(image: Blob): Promise<void> {
+  /**
+   * Makes `image` the disk and boots from it. If it is refused, or nobody has its passphrase (`ABORTED`), nothing has changed
+   * and the guest runs on.
+   */
+  openImage(image: Blob, ask: PassphraseAsker): Promise<void> {
     return this.#exclusive(async () => {
       const line = progressText();
-      await stageImage(image, (fraction) =>
+      const { encryption } = await stageImage(image, (fraction) =>
         showProgress(`Taking the image in: ${Math.round(100 * fraction)} %`, fraction),
       ).finally(() => showProgress(line, 1));
+      const passphrase = encryption === null ? undefined : await passphraseOfStagedImage(ask);
       await this.#shutDown();
-      await this.#boot({ prepare: commitStagedImage, offersResume: true });
+      await this.#boot({ prepare: commitStagedImage, offersResume: true, passphrase });
     });
   }
 
-  /** Throws the disk away and boots from a fresh overlay over the base. */
-  reset(): Promise<void> {
+  /** Throws the disk away and boots from a fresh overlay over the base, which `passphrase` protects, if there is one. */
+  reset(passphrase?: string): Promise<void> {
     return this.#exclusive(async () => {
       await this.#shutDown();
-      await this.#boot({ prepare: deleteStoredDisk });
+      await this.#boot({ prepare: deleteStoredDisk, passphrase });
     });
   }
 
   /** Boots again from the same disk. */
   restart(): Promise<void> {
     return this.#exclusive(async () => {
-      await this.#shutDown();
+      await this.#endMachine();
+      // A disk that takes no more writes does after it was opened anew. Any other stays open, and so needs no passphrase.
+      const isSound = await this.#disk?.flush().then(
+        () => true,
+        () => false,
+      );
+      if (!isSound) await this.#shutDown();
       await this.#boot();
+    });
+  }
+
+  /** Opens the stored disk, which is `locked`, and boots from it. Rejects with `WRONG_PASSPHRASE`; it stays locked then. */
+  unlock(passphrase: string): Promise<void> {
+    return this.#exclusive(async () => {
+      if (currentState() !== 'locked') throw new Qcow2Error('BAD_ARGUMENT', 'there is no locked disk to be opened');
+      await this.#boot({ passphrase, offersResume: true });
+    });
+  }
+
+  /**
+   * Encrypts the disk, its snapshots too: a copy is made beside it, and takes its place in one step once `passphrase` has opened it.
+   * The guest stands still meanwhile, and goes on.
+   */
+  protect(passphrase: string, onProgress?: (fraction: number) => void): Promise<void> {
+    return this.#exclusive(() =>
+      this.#whileState('protecting', async () => {
+        const [machine, disk] = [this.#running(), this.#disk!];
+        if (disk.info.encryption === 'luks') {
+          throw new Qcow2Error('BAD_ARGUMENT', 'the disk is protected already; its passphrase can be changed');
+        }
+        const show = (fraction: number): void => {
+          this.#view.snapshots.showBusy({ what: 'Protecting the disk', fraction });
+          onProgress?.(fraction);
+        };
+        await machine.whileStopped(async () => {
+          await machine.attachment.flush();
+          await stageProtectedCopy(disk, passphrase, show);
+          await this.#exchangeDisk(machine, disk, passphrase);
+        });
+      }),
+    );
+  }
+
+  /** Another passphrase for a disk that has LUKS; the guest runs on. Rejects with `WRONG_PASSPHRASE` for the old one. */
+  changePassphrase(passphrase: string, newPassphrase: string): Promise<void> {
+    return this.#exclusive(async () => {
+      this.#running();
+      await changePassphraseOf(this.#disk!, passphrase, newPassphrase);
     });
   }
 
@@ -175,8 +239,8 @@ export class Session {
   async stats(): Promise<DemoStats> {
     const { disk, attachment } = this.#running();
     const opened = this.#disk!;
-    const { path, backingFile } = opened.info;
-    return { guest: disk.activity, disk: await opened.stats(), path, backingFile, seam: attachment.seam };
+    const { path, backingFile, encryption } = opened.info;
+    return { guest: disk.activity, disk: await opened.stats(), path, backingFile, encryption, seam: attachment.seam };
   }
 
   #running(): GuestMachine {
@@ -244,21 +308,51 @@ export class Session {
     showSnapshotFailure('checkpoint', error);
   }
 
-  async #boot({ prepare, offersResume = false }: BootOptions = {}): Promise<void> {
+  async #boot({ prepare, passphrase, offersResume = false }: BootOptions = {}): Promise<void> {
     try {
       setState('loading');
       showProgress('Opening the disk', null);
       hideNotice();
       await prepare?.();
-      this.#disk = await openStoredDisk((done, total) => {
-        const of = total === null ? '' : ` of ${formatBytes(total)}`;
-        showProgress(`Downloading the base image: ${formatBytes(done)}${of}`, total === null ? null : done / total);
-      });
-      void this.#watch(this.#disk);
+      const disk = this.#disk ?? (await this.#openDisk(passphrase));
       if (offersResume) this.#view.offer.open();
-      await this.#powerOn(this.#disk);
+      await this.#powerOn(disk);
       const snapshots = await this.#showSnapshots();
       if (offersResume) await this.#view.offer.make(snapshots);
+    } catch (error) {
+      if (isQcow2Error(error, 'KEY_NEEDED')) return this.#showLocked();
+      if (isQcow2Error(error, 'WRONG_PASSPHRASE')) this.#showLocked();
+      else await this.#fail(error);
+      throw error;
+    }
+  }
+
+  async #openDisk(passphrase?: string): Promise<OpfsDisk> {
+    const disk = await openStoredDisk((done, total) => {
+      const of = total === null ? '' : ` of ${formatBytes(total)}`;
+      showProgress(`Downloading the base image: ${formatBytes(done)}${of}`, total === null ? null : done / total);
+    }, passphrase);
+    this.#disk = disk;
+    void this.#watch(disk);
+    this.#view.unlock.hide();
+    return disk;
+  }
+
+  #showLocked(): void {
+    setState('locked');
+    showProgress('The disk waits for its passphrase', 0);
+    showProtection(null, true);
+    this.#view.unlock.show();
+  }
+
+  /** The copy that was taken in becomes the disk of the machine, which stands still. */
+  async #exchangeDisk(machine: GuestMachine, old: OpfsDisk, passphrase: string): Promise<void> {
+    try {
+      await old.close();
+      await commitStagedImage();
+      const disk = await this.#openDisk(passphrase);
+      machine.replaceDisk(disk);
+      showDiskFacts(disk, machine.attachment.seam);
     } catch (error) {
       await this.#fail(error);
       throw error;
@@ -292,17 +386,24 @@ export class Session {
 
   /** Ends machine and disk. A failing flush does not keep the disk open: what it could not save is shown by `#showFault`. */
   async #shutDown(): Promise<void> {
-    setState('stopped');
-    const [machine, disk, snapshots] = [this.#machine, this.#disk, this.#snapshots];
-    this.#machine = null;
+    await this.#endMachine();
+    const disk = this.#disk;
     this.#disk = null;
+    this.#view.unlock.hide();
+    await disk?.close().catch((error: unknown) => console.error('the disk did not close cleanly', error));
+  }
+
+  async #endMachine(): Promise<void> {
+    setState('stopped');
+    const [machine, snapshots] = [this.#machine, this.#snapshots];
+    this.#machine = null;
     this.#snapshots = null;
     this.#view.offer.withdraw();
     this.#view.snapshots.show(null);
     this.#view.console.screen.use(null);
+    showProtection(null);
     await snapshots?.stopCheckpoints().catch((error: unknown) => console.error('a checkpoint failed', error));
     await machine?.powerOff().catch((error: unknown) => console.error('the machine did not stop cleanly', error));
-    await disk?.close().catch((error: unknown) => console.error('the disk did not close cleanly', error));
   }
 
   async #fail(error: unknown): Promise<void> {

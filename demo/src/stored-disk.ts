@@ -5,6 +5,8 @@
  *   base-<key>.qcow2    a base image as the server had it; the key is its ETag, or what else tells it from the next one
  *   incoming.qcow2      an image on its way in; it becomes disk.qcow2 in one step
  *
+ * Any of the first and the last may be encrypted. No passphrase is kept.
+ *
  * An overlay names its base, so it keeps that one when the server gets another. Bases that no disk names go with a reset.
  */
 import {
@@ -15,7 +17,9 @@ import {
   Qcow2Error,
   renameFile,
   storeFile,
+  type DiskInfo,
   type OpfsDisk,
+  type RequiredEncryption,
   type StoredFile,
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
@@ -27,31 +31,98 @@ const BASE_URL = 'guest/linux.qcow2';
 
 /** One sector: v86 takes no smaller disk. */
 const MINIMUM_DISK_BYTES = 512;
+const BOOT_SECTOR_BYTES = 512;
+const BOOT_MARK = [0x55, 0xaa];
+
+/** Half of the usual time to try a passphrase: who opens the page waits for it each time (demo/README.md has what it comes to). */
+const PROTECTION = { format: 'luks', iterTime: 1000 } as const;
 
 /** Bytes so far and in all; `total` is null where the server does not say. */
 export type DownloadProgress = (done: number, total: number | null) => void;
 
-/** Opens the stored disk; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`. */
-export async function openStoredDisk(onDownload: DownloadProgress): Promise<OpfsDisk> {
+/**
+ * Copies `disk`, with its snapshots and encrypted, takes the copy in beside it, and makes sure that `passphrase` opens it. The disk
+ * must not be written meanwhile.
+ */
+export async function stageProtectedCopy(
+  disk: OpfsDisk,
+  passphrase: string,
+  onProgress: (fraction: number) => void,
+): Promise<void> {
+  const encryption = { ...PROTECTION, passphrase };
+  const copy = await disk.exportImage({
+    encryption,
+    onProgress: ({ done, total }) => onProgress(total > 0 ? done / total / 2 : 0.5),
+  });
+  await stageImage(copy, (fraction) => onProgress((1 + fraction) / 2));
+  try {
+    await tryStagedImage(passphrase, PROTECTION.format);
+  } catch (error) {
+    await discardStagedImage();
+    throw error;
+  }
+}
+
+/** Rejects with `WRONG_PASSPHRASE` for the old one, and `LIMIT` where no key slot is free. */
+export async function changePassphraseOf(disk: OpfsDisk, passphrase: string, newPassphrase: string): Promise<void> {
+  await disk.changePassphrase({ passphrase, newPassphrase, iterTime: PROTECTION.iterTime });
+}
+
+/**
+ * Opens the stored disk; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`.
+ * @param passphrase of the stored disk if it has one; it protects a fresh one.
+ */
+export async function openStoredDisk(onDownload: DownloadProgress, passphrase?: string): Promise<OpfsDisk> {
   const files = await listFiles({ directory });
   const bases = files.filter(isBase).map(({ name }) => name);
   // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
   const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
   if (files.some(({ name }) => name === DISK)) {
-    const disk = await openDisk({ directory, name: DISK, backing: bases });
+    const disk = await openUnlocked(DISK, bases, { passphrase });
     await deleteIfPossible(leftOver);
     return disk;
   }
   const base = await provideBase(files, onDownload);
-  const disk = await createOverlay(base);
+  const disk = await createOverlay(base, passphrase);
   await deleteIfPossible([...leftOver, ...bases.filter((name) => name !== base)]);
   return disk;
 }
 
+interface Unlocking {
+  readonly passphrase?: string | undefined;
+  /** What it has to be encrypted as; default: whatever it is, as long as a passphrase means something to it. */
+  readonly encryption?: RequiredEncryption | undefined;
+}
+
+/** @throws `KEY_NEEDED`, `WRONG_PASSPHRASE` for an encrypted disk, `BAD_ARGUMENT` for a passphrase that protects nothing. */
+async function openUnlocked(name: string, backing: readonly string[], unlocking: Unlocking): Promise<OpfsDisk> {
+  const { passphrase, encryption = true } = unlocking;
+  const unlock = passphrase === undefined ? {} : { passphrase, requireEncryption: encryption };
+  const disk = await openDisk({ directory, name, backing, ...unlock });
+  try {
+    if (disk.info.encryption === 'aes') await checkBootSector(disk);
+    return disk;
+  } catch (error) {
+    await disk.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+/**
+ * Legacy AES has nothing that tells a wrong passphrase from the right one: everything reads as noise with it, and what is written
+ * is lost. But a disk that boots has a mark in its first sector.
+ */
+async function checkBootSector(disk: OpfsDisk): Promise<void> {
+  const sector = await disk.read(0, BOOT_SECTOR_BYTES);
+  if (BOOT_MARK.every((byte, index) => sector[BOOT_SECTOR_BYTES - BOOT_MARK.length + index] === byte)) return;
+  throw new Qcow2Error('WRONG_PASSPHRASE', 'the disk has no boot sector with this passphrase (legacy AES)');
+}
+
 /** A disk that could not be made stable is closed again, or its worker would keep it locked. */
-async function createOverlay(base: string): Promise<OpfsDisk> {
-  const create = { backing: { name: base, format: 'qcow2' } } as const;
-  const disk = await openDisk({ directory, name: DISK, backing: [base], create });
+async function createOverlay(base: string, passphrase?: string): Promise<OpfsDisk> {
+  const backing = { name: base, format: 'qcow2' } as const;
+  const protection = passphrase === undefined ? {} : { passphrase, create: { backing, encryption: PROTECTION } };
+  const disk = await openDisk({ directory, name: DISK, backing: [base], create: { backing }, ...protection });
   try {
     await disk.flush();
     return disk;
@@ -74,22 +145,33 @@ export function deleteStoredDisk(): Promise<void> {
 }
 
 /**
- * Takes an image in beside the disk. Rejects if it does not open as a qcow2 or is a disk that v86 can't take; the disk is
- * untouched either way.
+ * Takes an image in beside the disk, and resolves with what it is. Rejects if it does not open as a qcow2 or is a disk that v86
+ * can't take; the disk is untouched either way.
  */
-export async function stageImage(image: Blob, onProgress: (fraction: number) => void): Promise<void> {
-  const { size } = await importImage({ directory, name: INCOMING }, image, {
+export async function stageImage(image: Blob, onProgress: (fraction: number) => void): Promise<DiskInfo> {
+  const info = await importImage({ directory, name: INCOMING }, image, {
     onProgress: ({ done, total }) => onProgress(total > 0 ? done / total : 0),
   });
-  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return;
-  await deleteIfPossible([INCOMING]);
+  const { size } = info;
+  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return info;
+  await discardStagedImage();
   throw new Qcow2Error(
     size < MINIMUM_DISK_BYTES ? 'BAD_ARGUMENT' : 'LIMIT',
     `the image holds a disk of ${size} bytes; v86 takes ${MINIMUM_DISK_BYTES} to ${MAXIMUM_DISK_BYTES}`,
   );
 }
 
-/** Puts the staged image in place of the disk, which must be closed. */
+/** Rejects with `WRONG_PASSPHRASE` unless `passphrase` opens the image that was taken in, `encryption` being what it must have. */
+export async function tryStagedImage(passphrase: string, encryption?: RequiredEncryption): Promise<void> {
+  const disk = await openUnlocked(INCOMING, [], { passphrase, encryption });
+  await disk.close();
+}
+
+export function discardStagedImage(): Promise<void> {
+  return deleteIfPossible([INCOMING]);
+}
+
+/** Puts the image that was taken in in place of the disk, in one step. Both must be closed. */
 export function commitStagedImage(): Promise<void> {
   return renameFile({ directory, name: INCOMING }, DISK);
 }

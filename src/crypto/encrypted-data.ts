@@ -35,6 +35,11 @@ export class EncryptedData implements GuestData {
     return this.#numbering === 'guest';
   }
 
+  /** Throws `CLOSED` once the key is wiped, which the cipher tells of before it looks at any sector. */
+  checkKey(): void {
+    this.#cipher.encrypt(new Uint8Array(0), 0);
+  }
+
   read(host: HostOffset, target: Uint8Array, guest: GuestOffset): void {
     const start = alignDown(host, SECTOR_BYTES);
     const end = alignUp(host + target.length, SECTOR_BYTES);

@@ -7,9 +7,9 @@ import { Qcow2Error } from '../errors.js';
 import { KEY_SLOTS, type LuksHeader } from '../format/luks-header.js';
 import { DEFAULT_ITER_TIME, iterationsFor } from './iteration-count.js';
 import { clearSlots, fillSlot, replaceSlot, type AreaPlan } from './key-slot-writes.js';
-import { maxWork } from './key-limits.js';
+import { checkOpensThen, workLimits } from './key-limits.js';
 import { openSlots } from './luks.js';
-import { makeKeySlot, type KeyTools, type MadeKeySlot } from './luks-key-slots.js';
+import { makeKeySlot, throwIfAborted, type KeyTools, type MadeKeySlot } from './luks-key-slots.js';
 import { activeSlots, freeSlot, type LuksVolume } from './luks-volume.js';
 import { wipe } from './secrets.js';
 
@@ -32,8 +32,8 @@ export interface AddedSlot {
 
 /**
  * A further passphrase, in the slot named or in the first free one. A slot in use is overwritten only with `force`: who
- * knows but its passphrase is locked out. Rejects with `BAD_ARGUMENT`, `WRONG_PASSPHRASE`, and with `LIMIT` where all
- * slots are in use.
+ * knows but its passphrase is locked out. Rejects with `BAD_ARGUMENT`, `WRONG_PASSPHRASE`, `ABORTED`, and with `LIMIT` where all
+ * slots are in use, or where opening the image would take more than it may afterwards.
  */
 export async function addKeySlot(
   volume: LuksVolume,
@@ -47,7 +47,7 @@ export async function addKeySlot(
   if (inUse && !force) {
     throw new Qcow2Error('BAD_ARGUMENT', `key slot ${slot} is in use; erase it first, or overwrite it with force`);
   }
-  const { made } = await makeSlotFor(volume, request, tools);
+  const { made } = await makeSlotFor(volume, request, tools, { slot });
   return { plan: inUse ? replaceSlot(header, slot, made) : fillSlot(header, slot, made), slot };
 }
 
@@ -58,7 +58,7 @@ export async function addKeySlot(
 export async function changeKeySlot(volume: LuksVolume, request: NewPassphrase, tools: KeyTools): Promise<AddedSlot> {
   const { header } = volume;
   const slot = firstFree(header);
-  const { made, opened } = await makeSlotFor(volume, request, tools, { all: true });
+  const { made, opened } = await makeSlotFor(volume, request, tools, { slot, replace: true });
   return { plan: [...fillSlot(header, slot, made), ...clearSlots(header, opened)], slot };
 }
 
@@ -103,19 +103,27 @@ function checkErasable(header: LuksHeader, { passphrase, force = false }: EraseR
   }
 }
 
-/** Unlocks the image, and makes a slot for its key and the new passphrase. `all`: finds all slots that the old one opens. */
+/**
+ * Unlocks the image, and makes slot `slot` for its key and the new passphrase. `replace`: finds all slots that the old one opens,
+ * which are to be erased.
+ */
 async function makeSlotFor(
   volume: LuksVolume,
   { passphrase, newPassphrase, iterTime = DEFAULT_ITER_TIME }: NewPassphrase,
   tools: KeyTools,
-  { all = false } = {},
+  { slot, replace = false }: { readonly slot: number; readonly replace?: boolean },
 ): Promise<{ made: MadeKeySlot; opened: readonly number[] }> {
   const { header, cipher, hash } = volume;
-  const { key, slots } = await openSlots(volume, passphrase, tools, { first: !all });
+  const { keyBytes, keyDigestIterations } = header;
+  const { key, slots } = await openSlots(volume, passphrase, tools, { first: !replace });
   try {
-    const wanted = { hash, keyBytes: header.keyBytes, iterTime, maxWork: maxWork(tools, hash) };
-    const iterations = await iterationsFor(wanted, tools);
-    const request = { key, passphrase: newPassphrase, iterations: iterations.slot, cipher, hash };
+    throwIfAborted(tools);
+    const limits = workLimits(tools, hash);
+    const wanted = { hash, keyBytes, keyDigestIterations, iterTime, maxWork: limits.slot };
+    const { slot: iterations } = await iterationsFor(wanted, tools);
+    const kept = activeSlots(header).filter((index) => index !== slot && !(replace && slots.includes(index)));
+    checkOpensThen(volume, { slot, iterations, active: [...kept, slot] }, limits, iterTime);
+    const request = { key, passphrase: newPassphrase, iterations, cipher, hash };
     return { made: await makeKeySlot(request, tools), opened: slots };
   } finally {
     wipe(key);

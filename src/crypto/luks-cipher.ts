@@ -10,7 +10,8 @@
  *
  * - AES-192 has XTS only: 4000 stripes of 24 bytes are no whole number of sectors, on which QEMU 7.2 aborts.
  * - ESSIV encrypts the sector's number with AES, with the hash of the key for a key: so a digest must be as long as one.
- * - Serpent, Twofish and CAST5, which QEMU has too, are refused by name: no small library for browsers has them.
+ * - Serpent, Twofish and CAST5, which QEMU has too, are refused by name: no library for browsers that is kept up gives their blocks
+ *   (docs/QEMU-PARITY.md).
  */
 import { Qcow2Error, type ErrorCode } from '../errors.js';
 import type { LuksHeader } from '../format/luks-header.js';

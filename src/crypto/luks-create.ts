@@ -16,15 +16,15 @@ import {
 import type { CipherMode, CipherName } from '../kernels/cipher-contract.js';
 import { HASH_NAMES, type HashName } from './hashes.js';
 import { DEFAULT_ITER_TIME, iterationsFor } from './iteration-count.js';
-import { maxWork } from './key-limits.js';
+import { workLimits } from './key-limits.js';
 import { checkedCipher, keyBytesOf, namesOf, oneOf, type CipherSpec, type IvKind } from './luks-cipher.js';
-import { digestKey, makeKeySlot, type KeyTools, type MadeKeySlot } from './luks-key-slots.js';
-import { randomBytes, wipe } from './secrets.js';
+import { digestKey, makeKeySlot, throwIfAborted, type KeyTools, type MadeKeySlot } from './luks-key-slots.js';
+import { randomBytes, randomUuid, wipe } from './secrets.js';
 
 export interface LuksOptions {
   /** Default `aes-256`. `aes-192` has mode `xts` only. */
   readonly cipher?: CipherName;
-  /** Default `xts`. */
+  /** Default `xts`. The others are here because QEMU has them: `ecb` shows which blocks are the same, and `ctr` what changed in a sector. */
   readonly mode?: CipherMode;
   /** Default `plain64`. */
   readonly iv?: IvKind;
@@ -39,6 +39,8 @@ export interface LuksOptions {
 export interface NewLuks {
   /** The whole header area, key material included. */
   readonly area: Uint8Array<ArrayBuffer>;
+  /** As it lies in the area. */
+  readonly header: LuksHeader;
   readonly cipher: CipherSpec;
   /** The key of the image. The caller's, to be wiped by it. */
   readonly key: Uint8Array<ArrayBuffer>;
@@ -51,21 +53,22 @@ export function luksAreaBytes(options: LuksOptions): number {
 
 /**
  * A new header area and the key behind it. QEMU takes passphrases that are UTF-8 without NUL; here they are any bytes. Rejects
- * with `BAD_ARGUMENT`, or `LIMIT` for more iterations than an image may ask for.
+ * with `BAD_ARGUMENT`, `LIMIT` for more iterations than an image may ask for, `ABORTED`.
  */
 export async function createLuks(options: LuksOptions, passphrase: Uint8Array, tools: KeyTools): Promise<NewLuks> {
   const cipher = wantedCipher(options);
   const hash = oneOf('hash', options.hash ?? 'sha256', HASH_NAMES, 'BAD_ARGUMENT');
   const keyBytes = keyBytesOf(cipher);
   const { iterTime = DEFAULT_ITER_TIME } = options;
-  const iterations = await iterationsFor({ hash, keyBytes, iterTime, maxWork: maxWork(tools, hash) }, tools);
+  throwIfAborted(tools);
+  const iterations = await iterationsFor({ hash, keyBytes, iterTime, maxWork: workLimits(tools, hash).slot }, tools);
   const key = randomBytes(keyBytes);
   try {
     const digest = { keyDigestSalt: randomBytes(SALT_BYTES), keyDigestIterations: iterations.keyDigest };
     const keyDigest = await digestKey(key, digest, hash, tools);
     const made = await makeKeySlot({ key, passphrase, iterations: iterations.slot, cipher, hash }, tools);
     const header = newHeader({ cipher, hash, keyDigest, ...digest }, made);
-    return { area: layOut(header, made), cipher, key };
+    return { area: layOut(header, made), header, cipher, key };
   } catch (error) {
     wipe(key);
     throw error;
@@ -90,7 +93,7 @@ function newHeader({ cipher, ...rest }: NewHeader, { iterations, salt }: MadeKey
     ...rest,
     payloadSector: newMaterialSector(KEY_SLOTS, keyBytes),
     keyBytes,
-    uuid: globalThis.crypto.randomUUID(),
+    uuid: randomUuid(),
     slots: slots.map((slot, index) => (index === 0 ? { ...slot, active: true, iterations, salt } : slot)),
   };
 }

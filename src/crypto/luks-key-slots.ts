@@ -6,6 +6,7 @@
  *   key material --decrypt with the slot key, sectors counted from 0--> stripes --merge--> candidate
  *   candidate --PBKDF2(salt, iterations of the digest)--> digest: the one in the header? then it is the key
  */
+import { Qcow2Error } from '../errors.js';
 import { KEY_DIGEST_BYTES, SALT_BYTES, type LuksHeader } from '../format/luks-header.js';
 import type { SectorCipherOptions } from '../kernels/cipher-contract.js';
 import { mergeKey, splitKey } from './anti-forensic.js';
@@ -21,6 +22,12 @@ export interface KeyTools extends IterationTools, WorkLimit {
   readonly createCipher: (options: SectorCipherOptions) => KeyCipher;
   /** Looked at between two derivations. */
   readonly signal?: AbortSignal;
+}
+
+/** Throws `ABORTED` once the signal is. Called before each derivation that takes its time. */
+export function throwIfAborted({ signal }: Pick<KeyTools, 'signal'>): void {
+  if (signal?.aborted !== true) return;
+  throw new Qcow2Error('ABORTED', 'deriving keys was ended by its AbortSignal', { cause: signal.reason });
 }
 
 /** What a slot is made of, wherever it will lie. Nothing in it is secret. */
@@ -100,6 +107,7 @@ export interface KeySlotRequest {
 /** A slot that gives `key` to whoever has `passphrase`. */
 export async function makeKeySlot(request: KeySlotRequest, tools: KeyTools): Promise<MadeKeySlot> {
   const { key, passphrase, iterations, cipher, hash } = request;
+  throwIfAborted(tools);
   const salt = randomBytes(SALT_BYTES);
   const length = keyBytesOf(cipher);
   const slotKey = await tools.derivation.pbkdf2({ hash, password: passphrase, salt, iterations, length });

@@ -1,11 +1,11 @@
 /**
  * Unlocking: which slots of an image a passphrase opens, and the key behind them. The work is bounded (see `key-limits.ts`):
- * slots are tried in their order, and one that asks for more than what is left is passed over, so that a slot with an
- * absurd count locks out nobody but its owner.
+ * the cheapest slots are tried first, and one that asks for more than what it may, or than what is left, is passed over, so that a
+ * slot with an absurd count locks out nobody but its owner.
  */
 import { Qcow2Error } from '../errors.js';
-import { maxWork, slotWork } from './key-limits.js';
-import { openKeySlot, type KeyTools } from './luks-key-slots.js';
+import { inWords, slotOrder, slotWork, workLimits, type WorkLimits } from './key-limits.js';
+import { openKeySlot, throwIfAborted, type KeyTools } from './luks-key-slots.js';
 import { activeSlots, type LuksVolume } from './luks-volume.js';
 import { wipe } from './secrets.js';
 
@@ -17,7 +17,7 @@ export interface UnlockedKey {
 }
 
 /**
- * The key of the image, from the first slot that `passphrase` opens. Rejects with `WRONG_PASSPHRASE`, with
+ * The key of the image, from the cheapest slot that `passphrase` opens. Rejects with `WRONG_PASSPHRASE`, with
  * `LIMIT` where slots had to be passed over, and with `ABORTED`.
  */
 export async function unlock(volume: LuksVolume, passphrase: Uint8Array, tools: KeyTools): Promise<UnlockedKey> {
@@ -28,12 +28,12 @@ export async function unlock(volume: LuksVolume, passphrase: Uint8Array, tools: 
 export interface OpenedSlots {
   /** The caller's, to be wiped by it. */
   readonly key: Uint8Array<ArrayBuffer>;
-  /** Those that the passphrase opens: at least one. */
+  /** Those that the passphrase opens: at least one. Ascending. */
   readonly slots: readonly number[];
 }
 
 export interface SlotSearch {
-  /** End with the first slot that opens. Otherwise all are tried. */
+  /** End with the cheapest slot that opens. Otherwise all are tried. */
   readonly first?: boolean;
   /** Try these slots, which are active. Default: all that are. */
   readonly among?: readonly number[];
@@ -47,20 +47,13 @@ export async function openSlots(
   { first = false, among = activeSlots(volume.header) }: SlotSearch = {},
 ): Promise<OpenedSlots> {
   const { header, hash } = volume;
-  const limit = maxWork(tools, hash);
+  const limits = workLimits(tools, hash);
+  const { tried, passedOver } = slotOrder(header, hash, among, limits);
   const slots: number[] = [];
-  const passedOver: number[] = [];
   let key: Uint8Array<ArrayBuffer> | null = null;
-  let left = limit;
   try {
-    for (const index of among) {
-      throwIfAborted(tools.signal);
-      const work = slotWork(header, hash, index);
-      if (work > left) {
-        passedOver.push(index);
-        continue;
-      }
-      left -= work;
+    for (const index of tried) {
+      throwIfAborted(tools);
       const opened = await openKeySlot(volume, index, passphrase, tools);
       if (opened === null) continue;
       slots.push(index);
@@ -68,23 +61,19 @@ export async function openSlots(
       key = opened;
       if (first) break;
     }
-    if (passedOver.length > 0 && !(first && key !== null)) throw tooMuchWork(volume, passedOver, limit);
+    if (passedOver.length > 0 && !(first && key !== null)) throw tooMuchWork(volume, passedOver, limits);
     if (key === null) throw wrongPassphrase(among);
-    return { key, slots };
+    return { key, slots: slots.toSorted((one, other) => one - other) };
   } catch (error) {
     wipe(key);
     throw error;
   }
 }
 
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted !== true) return;
-  throw new Qcow2Error('ABORTED', 'unlocking was ended by its AbortSignal', { cause: signal.reason });
-}
-
-function tooMuchWork({ header, hash }: LuksVolume, slots: readonly number[], limit: number): Qcow2Error {
-  const asked = slots.map((index) => `slot ${index} asks for ${slotWork(header, hash, index)}`).join(', ');
-  return new Qcow2Error('LIMIT', `trying the passphrase on all key slots may take ${limit} HMACs in all; ${asked}`);
+function tooMuchWork({ header, hash }: LuksVolume, slots: readonly number[], limits: WorkLimits): Qcow2Error {
+  const asked = slots.map((index) => `slot ${index} for ${slotWork(header, hash, index)}`).join(', ');
+  const problem = 'the passphrase could not be tried on all key slots';
+  return new Qcow2Error('LIMIT', `${problem}: ${asked} HMACs of ${hash}; they may ask for ${inWords(limits)}`);
 }
 
 function wrongPassphrase(tried: readonly number[]): Qcow2Error {

@@ -2,44 +2,46 @@
  * Sector ciphers by Node's own AES, for the modes in which it is faster than the WASM kernels.
  *
  * `node:crypto` takes microseconds to make a cipher, so one for each sector would waste most of the time. XTS is therefore one
- * call of ECB for a whole window, before and after which WASM adds the tweaks; CBC decryption is one call of ECB and a pass of
- * unchaining. CBC encryption is a chain within each sector, and CTR is rare: they stay with the kernels.
+ * call of ECB for the first tweaks of a whole window and one for its data, before and after which WASM adds the tweaks; CBC
+ * decryption is one call of ECB and a pass of unchaining. CBC encryption is a chain within each sector, and CTR is rare: they stay
+ * with the kernels.
  *
- * The two ECB objects are kept for the life of the cipher. OpenSSL zeroes their keys when they are finished, in `wipe`.
+ * The ECB objects are kept for the life of the cipher. OpenSSL zeroes their keys when they are finished, in `wipe`.
  */
 import { createCipheriv, createDecipheriv, type Cipher, type Decipher } from 'node:crypto';
 import { cipherKeys, WINDOW_BYTES } from '../kernels/cipher-contract.js';
-import type { CreateSectorCipher, SectorCipherOptions } from '../kernels/cipher-contract.js';
+import type { CipherMode, CipherName, CreateSectorCipher, SectorCipherOptions } from '../kernels/cipher-contract.js';
 import { CipherInstance, type Pass, type Passes } from '../kernels/cipher-instance.js';
 import { WindowedCipher } from '../kernels/cipher-wasm.js';
 
 class NodeSectorCipher extends WindowedCipher {
-  readonly #blocks: BlockCipher;
+  readonly #ciphers: readonly BlockCipher[];
 
   constructor(options: SectorCipherOptions) {
-    const blocks = new BlockCipher(options);
-    // The second window is for the tweaks, or for the data as they were before the cipher.
+    const { data, tweak } = cipherKeys(options);
+    const blocks = new BlockCipher(options.cipher, data);
+    const tweaks = tweak && new BlockCipher(options.cipher, tweak);
+    // The second window is for the first tweaks, or for the data as they were before the cipher.
     const instance = new CipherInstance(options, 2);
-    super('node', instance, passesOf(options, instance, blocks));
-    this.#blocks = blocks;
+    super('node', instance, passesOf(options.mode, { instance, blocks, tweaks }));
+    this.#ciphers = tweaks ? [blocks, tweaks] : [blocks];
   }
 
   override wipe(): void {
     super.wipe();
-    this.#blocks.finish();
+    for (const cipher of this.#ciphers) cipher.finish();
   }
 }
 
-/** ECB under the key of the data. */
+/** ECB. */
 class BlockCipher {
   readonly #encryptor: Cipher;
   readonly #decryptor: Decipher;
   #finished = false;
 
-  constructor(options: SectorCipherOptions) {
-    const { data } = cipherKeys(options);
-    this.#encryptor = createCipheriv(`${options.cipher}-ecb`, data, null).setAutoPadding(false);
-    this.#decryptor = createDecipheriv(`${options.cipher}-ecb`, data, null).setAutoPadding(false);
+  constructor(cipher: CipherName, key: Uint8Array) {
+    this.#encryptor = createCipheriv(`${cipher}-ecb`, key, null).setAutoPadding(false);
+    this.#decryptor = createDecipheriv(`${cipher}-ecb`, key, null).setAutoPadding(false);
   }
 
   encrypt(data: Uint8Array): void {
@@ -58,7 +60,16 @@ class BlockCipher {
   }
 }
 
-function passesOf({ mode }: SectorCipherOptions, instance: CipherInstance, blocks: BlockCipher): Passes {
+interface Parts {
+  readonly instance: CipherInstance;
+  /** With the key of the data. */
+  readonly blocks: BlockCipher;
+  /** With XTS's second key. */
+  readonly tweaks: BlockCipher | null;
+}
+
+function passesOf(mode: CipherMode, parts: Parts): Passes {
+  const { instance, blocks } = parts;
   const encrypt: Pass = (address, sectors) => blocks.encrypt(instance.view(address, sectors));
   const decrypt: Pass = (address, sectors) => blocks.decrypt(instance.view(address, sectors));
   switch (mode) {
@@ -69,18 +80,18 @@ function passesOf({ mode }: SectorCipherOptions, instance: CipherInstance, block
     case 'ctr':
       return instance.passes;
     case 'xts':
-      return { encrypt: whitened(instance, encrypt), decrypt: whitened(instance, decrypt) };
+      return { encrypt: whitened(parts, encrypt), decrypt: whitened(parts, decrypt) };
   }
 }
 
 /** `pass` of ECB as one of XTS. */
-function whitened(instance: CipherInstance, pass: Pass): Pass {
-  const tweaks = secondWindow(instance);
+function whitened({ instance, tweaks }: Parts, pass: Pass): Pass {
+  const firstTweaks = secondWindow(instance);
   return (address, sectors, firstSector) => {
-    instance.makeTweaks(tweaks, sectors, firstSector);
-    instance.add(address, tweaks, sectors);
+    tweaks!.encrypt(instance.makeIvs(firstTweaks, sectors, firstSector));
+    instance.addTweaks(address, sectors, firstTweaks);
     pass(address, sectors, firstSector);
-    instance.add(address, tweaks, sectors);
+    instance.addTweaks(address, sectors, firstTweaks);
   };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Bytes that nobody else may know. What JavaScript lets one do for them: they are kept in arrays of their own, never in
+ * Bytes that nobody else may know, or can guess. What JavaScript lets one do for them: they are kept in arrays of their own, never in
  * strings, and overwritten after use. Copies inside WebCrypto are out of reach.
  */
 
@@ -17,6 +17,15 @@ export function randomBytes(length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   fillRandom(bytes);
   return bytes;
+}
+
+/** A UUID of version 4 (RFC 9562, section 5.4). `crypto.randomUUID` is there in secure contexts only. */
+export function randomUuid(): string {
+  const bytes = randomBytes(16);
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
 /** Overwrites secrets that are no longer needed. */

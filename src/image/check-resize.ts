@@ -20,8 +20,9 @@ export function checkResize(
   size: number,
   version: 2 | 3,
 ): void {
-  const { header: state, geometry } = target.changeableTables();
+  const { header: state, geometry, guestData } = target.changeableTables();
   const header = state.value;
+  guestData.checkKey();
   if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR_BYTES !== 0) {
     throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be a multiple of ${SECTOR_BYTES}, 0 or more`);
   }

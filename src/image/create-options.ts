@@ -46,7 +46,7 @@ export interface CreateOptions {
   readonly backing?: { readonly name: string; readonly format: 'qcow2' | 'raw' };
   /** Keeps guest data apart from the metadata. Not with a backing file if it is to be raw. */
   readonly dataFile?: NewDataFile;
-  /** Made by `newEncryption`; `opened` of it opens the image then. Not with a raw data file. */
+  /** Made by `newEncryption`, for this image alone; `opened` of it opens the image then. */
   readonly encryption?: NewEncryption | undefined;
   /** Not with a backing file, but for extended L2 entries. A raw data file always gets `metadata`. Default `off`. */
   readonly preallocation?: Preallocation;
@@ -91,7 +91,7 @@ function checkVersion(options: CreateOptions): void {
 }
 
 function checkFiles(options: CreateOptions): void {
-  const { backing, dataFile, preallocation = 'off', extendedL2 = false, encryption } = options;
+  const { backing, dataFile, preallocation = 'off', extendedL2 = false } = options;
   if (!PREALLOCATIONS.includes(preallocation)) {
     refuse(`preallocation is ${String(preallocation)}; it must be one of ${PREALLOCATIONS.join(', ')}`);
   }
@@ -106,7 +106,15 @@ function checkFiles(options: CreateOptions): void {
     if (dataFile?.raw === true) refuse('a raw data file and a backing file cannot be used at the same time');
   }
   if (dataFile !== undefined) checkName('dataFile.name', dataFile.name);
-  if (dataFile?.raw === true && encryption !== undefined) refuse('a raw data file can not be encrypted');
+  checkEncryption(options.encryption);
+}
+
+/** What `newEncryption` makes: settings, or a promise, would otherwise be taken for legacy AES, which has no area. */
+function checkEncryption(encryption: NewEncryption | undefined): void {
+  if (encryption === undefined) return;
+  const { opened, area } = encryption ?? {};
+  if (opened?.format === 'luks' ? area instanceof Uint8Array : opened?.format === 'aes' && area === null) return;
+  refuse('encryption is nothing that newEncryption() has made; await what it returns, and give that');
 }
 
 function checkName(field: string, name: string): void {

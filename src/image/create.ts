@@ -26,6 +26,7 @@ import {
   type HeaderExtension,
 } from '../format/header-extensions.js';
 import { MAX_REFCOUNT_TABLE_BYTES } from '../format/limits.js';
+import type { SectorCipher } from '../kernels/cipher-contract.js';
 import { wasmKernels } from '../kernels/index.js';
 import { asChangeable } from '../metadata/changeable-tables.js';
 import { readHeader } from '../metadata/header-state.js';
@@ -39,6 +40,7 @@ import { COMPRESSION_TYPES, checkCreateOptions, type CreateOptions } from './cre
 import { guestDataOf } from './image-encryption.js';
 import { TablesLoader } from './load-tables.js';
 import { preallocate } from './preallocate.js';
+import type { NewEncryption } from './unlock-image.js';
 
 export type { CompressionType, CreateOptions, NewDataFile } from './create-options.js';
 
@@ -52,15 +54,19 @@ interface Layout {
   readonly areaClusters: number;
 }
 
+/** The file that each key is in. */
+const filesOfKeys = new WeakMap<SectorCipher, Storage>();
+
 /**
  * Makes `storage` an empty image, and the data file, if there is to be one, an empty file; what they held is gone. Throws
- * `BAD_ARGUMENT` or `LIMIT` before it touches anything.
+ * `BAD_ARGUMENT` or `LIMIT` before it touches anything; an encryption is refused in a second file, unless it is a borrowed one.
  */
 export function createImage(storage: Storage, options: CreateOptions): void {
   const geometry = checkCreateOptions(options);
   const area = options.encryption?.area ?? null;
   const layout = layOut(geometry, options.size, area?.length ?? 0);
   const header = encodeHeader(headerOf(geometry, layout, options));
+  takeKey(options.encryption, storage);
   const guarded = new GuardedStorage(storage);
   guarded.truncate(0);
   writeRefcounts(guarded, geometry, layout);
@@ -75,6 +81,20 @@ export function createImage(storage: Storage, options: CreateOptions): void {
   guarded.flush();
   const data = options.dataFile === undefined ? guarded : makeDataFile(options.dataFile.storage, options.size);
   preallocateNew(guarded, data, options);
+}
+
+/**
+ * Two files with one key give away what they have in common (`operations/copy-encryption.ts`, where it is done knowingly), and the first
+ * that is closed would wipe the key of both. The same file may be made anew: it may have faulted half way.
+ */
+function takeKey(encryption: NewEncryption | undefined, storage: Storage): void {
+  if (encryption === undefined || encryption.opened.borrowed === true) return;
+  const { cipher } = encryption.opened;
+  if ((filesOfKeys.get(cipher) ?? storage) !== storage) {
+    const problem = 'encryption is that of another image already, which would have the same key';
+    throw new Qcow2Error('BAD_ARGUMENT', `${problem}; call newEncryption() for each image`);
+  }
+  filesOfKeys.set(cipher, storage);
 }
 
 function makeDataFile(storage: Storage, size: number): GuardedStorage {

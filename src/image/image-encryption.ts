@@ -8,20 +8,30 @@
  * Metadata are not encrypted, and neither are compressed clusters, which an encrypted image is not given therefore.
  */
 import { EncryptedData } from '../crypto/encrypted-data.js';
+import { keyIdentityOf, sameKeyIdentity, type KeyIdentity } from '../crypto/key-identity.js';
 import type { CipherSpec } from '../crypto/luks-cipher.js';
-import { Qcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { CRYPT_AES, CRYPT_NONE } from '../format/header-checks.js';
-import type { Header } from '../format/header.js';
+import { cryptoAreaOf, type Header } from '../format/header.js';
+import { LUKS_HEADER_BYTES, decodeLuksHeader, type LuksHeader } from '../format/luks-header.js';
 import type { SectorCipher } from '../kernels/cipher-contract.js';
 import { plainData, type GuestData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
+import { assert } from '../util/assert.js';
 
 export type EncryptionFormat = 'aes' | 'luks';
 
-/** An opened encryption. An image that it is given to wipes the key on close, unless it is `borrowed`. */
+const NAMES: Readonly<Record<EncryptionFormat, string>> = { aes: 'AES', luks: 'LUKS' };
+
+/**
+ * An opened encryption. It belongs to who opened it until an image is opened with it: that wipes the key when it is closed, unless it
+ * is `borrowed`. One that no image was opened with is its owner's to wipe, by `cipher.wipe()`.
+ */
 export interface ImageEncryption {
   readonly format: EncryptionFormat;
   readonly spec: CipherSpec;
+  /** What the LUKS header says of the key; null for legacy AES, where nothing in the file tells one key from another. */
+  readonly identity: KeyIdentity | null;
   readonly cipher: SectorCipher;
   /** Somebody else, an image with the same key, wipes it. */
   readonly borrowed?: boolean;
@@ -35,7 +45,8 @@ export function encryptionFormat({ cryptMethod }: Header): EncryptionFormat | nu
 
 /**
  * The guest data of an image. `encryption` is null to leave it locked: all but its data can be looked at then. Throws
- * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind.
+ * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind, `CLOSED` for one that is wiped. See `isKeyOf`
+ * for its key.
  */
 export function guestDataOf(header: Header, data: Storage, encryption: ImageEncryption | null | undefined): GuestData {
   const format = encryptionFormat(header);
@@ -48,17 +59,62 @@ export function guestDataOf(header: Header, data: Storage, encryption: ImageEncr
   if (encryption.format !== format) {
     throw new Qcow2Error('BAD_ARGUMENT', `encryption.format is ${encryption.format}; that of the image is ${format}`);
   }
-  return new EncryptedData(data, encryption.cipher, format === 'luks' ? 'host' : 'guest');
+  const encrypted = new EncryptedData(data, encryption.cipher, format === 'luks' ? 'host' : 'guest');
+  checkNotWiped(encrypted);
+  return encrypted;
+}
+
+function checkNotWiped(encrypted: EncryptedData): void {
+  try {
+    encrypted.checkKey();
+  } catch (cause) {
+    if (!isQcow2Error(cause, 'CLOSED')) throw cause;
+    const why = 'when an image that was opened with it was closed, or by who made it';
+    throw new Qcow2Error('CLOSED', `the key of encryption was wiped, ${why}; unlock the image again`, { cause });
+  }
+}
+
+/** True for any encryption, a format for that one, false for none or any. */
+export type RequiredEncryption = boolean | EncryptionFormat;
+
+/** Throws `BAD_ARGUMENT` for an image that is not encrypted as `required`, or a requirement that is none. */
+export function checkEncryptedAs(header: Header, required: RequiredEncryption): void {
+  if (![true, false, 'luks', 'aes'].includes(required)) {
+    throw new Qcow2Error('BAD_ARGUMENT', 'requireEncryption must be true, false, "luks" or "aes"');
+  }
+  const format = encryptionFormat(header);
+  if (required === false || (required === true ? format !== null : format === required)) return;
+  const wanted = required === true ? 'it must be encrypted' : `it must be encrypted with ${NAMES[required]}`;
+  const is = format === null ? 'not encrypted' : `encrypted with ${NAMES[format]}`;
+  throw new Qcow2Error('BAD_ARGUMENT', `the image is ${is}, and ${wanted}`);
+}
+
+/**
+ * Whether the key in `encryption` is that of the image, which is of the same kind: its LUKS header is read again. Legacy AES can't
+ * tell. Throws `BAD_IMAGE` or `UNSUPPORTED` for a header that is damaged.
+ */
+export function isKeyOf(storage: Storage, header: Header, encryption: ImageEncryption): boolean {
+  if (encryptionFormat(header) !== 'luks') return true;
+  const identity = keyIdentityOf(readLuksHeaderOf(storage, header));
+  return encryption.identity !== null && sameKeyIdentity(encryption.identity, identity);
+}
+
+/** The LUKS header of an image that has one, without its key material. Throws `BAD_IMAGE` or `UNSUPPORTED`. */
+export function readLuksHeaderOf(storage: Storage, header: Header): LuksHeader {
+  const area = cryptoAreaOf(header);
+  assert(area !== null, 'the header of an image with LUKS says where its LUKS header is, or it is refused');
+  const bytes = new Uint8Array(LUKS_HEADER_BYTES);
+  storage.read(area.offset, bytes);
+  return decodeLuksHeader(bytes, area.length);
 }
 
 function lockedData(format: EncryptionFormat): GuestData {
   const refuse = (): never => {
     throw keyNeeded(format);
   };
-  return { encrypted: true, boundToGuestOffset: format === 'aes', read: refuse, write: refuse };
+  return { encrypted: true, boundToGuestOffset: format === 'aes', checkKey: refuse, read: refuse, write: refuse };
 }
 
 function keyNeeded(format: EncryptionFormat): Qcow2Error {
-  const name = format === 'aes' ? 'AES' : 'LUKS';
-  return new Qcow2Error('KEY_NEEDED', `the image is encrypted (${name}), and no key was given`);
+  return new Qcow2Error('KEY_NEEDED', `the image is encrypted (${NAMES[format]}), and no key was given`);
 }

@@ -18,7 +18,7 @@ import { readHeader } from '../metadata/header-state.js';
 import type { ImageTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { TablesLoader } from './load-tables.js';
-import { encryptionFormat, type ImageEncryption } from './image-encryption.js';
+import { encryptionFormat, isKeyOf, type ImageEncryption } from './image-encryption.js';
 import { cleanInterval, joinOptions, runtimeOptions, type RuntimeOptions } from './runtime-options.js';
 
 export interface ReopenOptions extends RuntimeOptions {
@@ -146,8 +146,8 @@ export class Lifecycle {
 
   /**
    * Reads all metadata again, the header included, after somebody else had the file. Throws as `openImage` does, and
-   * `BACKING` when the header now names other files than those that are open, `KEY_NEEDED` when its encryption is of another
-   * kind.
+   * `BACKING` when the header now names other files than those that are open, `KEY_NEEDED` when it is encrypted with another
+   * key: the file has become another image. Only legacy AES can't tell that.
    */
   invalidate(): void {
     this.#checkOpen();
@@ -195,6 +195,7 @@ export class Lifecycle {
     const header = readHeader(this.#parts.storage);
     checkSameFiles(this.#tables.header.value, header);
     checkSameEncryption(this.#tables.header.value, header);
+    checkSameKey(this.#parts, header);
     this.#use(this.#parts.loader.load(header, request));
     this.#options = request.options;
   }
@@ -236,6 +237,13 @@ function checkSameEncryption(old: Header, now: Header): void {
   const [before, after] = [old, now].map((header) => encryptionFormat(header) ?? 'none');
   if (before === after) return;
   const what = `the encryption is ${after} instead of ${before} now`;
+  throw new Qcow2Error('KEY_NEEDED', `${what}; close the image and open it again`);
+}
+
+/** The same for another image that is encrypted in the same way. */
+function checkSameKey({ storage, encryption }: LifecycleParts, now: Header): void {
+  if (encryption === null || isKeyOf(storage, now, encryption)) return;
+  const what = 'the LUKS header is that of another key now, and so of another image';
   throw new Qcow2Error('KEY_NEEDED', `${what}; close the image and open it again`);
 }
 

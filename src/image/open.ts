@@ -16,7 +16,15 @@ import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
-import { encryptionFormat, guestDataOf, type EncryptionFormat, type ImageEncryption } from './image-encryption.js';
+import {
+  checkEncryptedAs,
+  encryptionFormat,
+  guestDataOf,
+  isKeyOf,
+  type EncryptionFormat,
+  type ImageEncryption,
+  type RequiredEncryption,
+} from './image-encryption.js';
 import { Lifecycle } from './lifecycle.js';
 import { TablesLoader } from './load-tables.js';
 import { Qcow2Image } from './qcow2-image.js';
@@ -59,10 +67,16 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   const data = dataStorage(header, guarded, options.dataFile, writable);
   const { kernels = wasmKernels, onCorruption, backing = null } = options;
   const guestData = guestDataOf(header, data, options.encryption);
+  const encryption = options.encryption ?? null;
+  if (encryption !== null && !isKeyOf(guarded, header, encryption)) {
+    throw new Qcow2Error(
+      'BAD_ARGUMENT',
+      'encryption was opened for another image: its key is not behind this LUKS header',
+    );
+  }
   const loader = new TablesLoader({ storage: guarded, data, guestData, kernels, onCorruption });
   const runtime = runtimeOptions(options);
   const tables = loader.load(header, { writable, options: runtime });
-  const encryption = options.encryption ?? null;
   const lifecycle = new Lifecycle({ storage: guarded, data, encryption, loader, tables, options: runtime });
   return new Qcow2Image({ storage: guarded, data, lifecycle, backing });
 }
@@ -116,7 +130,13 @@ export type PassphraseSource =
 
 export interface ChainOptions extends OpenOptions {
   readonly opener?: BackingOpener;
+  /** Opens what is encrypted. An image that is not opens all the same, as in QEMU; `requireEncryption` refuses it. */
   readonly passphrase?: PassphraseSource | undefined;
+  /**
+   * Refuses an image that is not encrypted, or not in this format, so that nobody who put a plain one in its place is written to in plain.
+   * Its backing files may be anything: they are only read. Default false.
+   */
+  readonly requireEncryption?: RequiredEncryption | undefined;
   /** How keys are derived and data decrypted. */
   readonly unlock?: UnlockOptions | undefined;
 }
@@ -126,12 +146,14 @@ const DEEPEST_CHAIN = 64;
 
 /**
  * Opens an image and its backing files, down to the last. Backing files are opened read-only. Rejects as `openImage`
- * throws, and with `BACKING` for a name that the opener denied or a chain that does not end. On success the image owns all
+ * throws, with `BACKING` for a name that the opener denied or a chain that does not end, and with `BAD_ARGUMENT` for an image that is not
+ * encrypted as it must be. On success the image owns all
  * storages; on failure those of the backing files have been closed.
  */
 export async function openChain(storage: Storage, options: ChainOptions = {}): Promise<Qcow2Image> {
-  const { opener, passphrase, unlock, ...own } = options;
+  const { opener, passphrase, unlock, requireEncryption = false, ...own } = options;
   const { kernels } = own;
+  if (requireEncryption !== false) checkEncryptedAs(await settle(() => readHeader(storage)), requireEncryption);
   const keys = { passphrase, unlock, locked: own.encryption === null };
   return openLink(storage, own, { opener, ...keys, kernels, name: null, depth: 0, seen: [storage] });
 }

@@ -374,7 +374,10 @@ export class Qcow2Image implements Disk {
     checkRange(this.size, offset, length);
   }
 
+  /** For a change of guest data. A locked image is refused here, before a bitmap is marked or a cluster allocated. */
   #changeable(): WritableTables {
-    return this.changeableTables().writable;
+    const { writable, guestData } = this.changeableTables();
+    guestData.checkKey();
+    return writable;
   }
 }

@@ -22,7 +22,7 @@ import { assert } from '../util/assert.js';
 
 export const SECTOR_BYTES = 512;
 
-/** Bytes of `SectorCipher.window`: a cluster of the default size. */
+/** Bytes that are worked on in one piece: a cluster of the default size. */
 export const WINDOW_BYTES = 0x10000;
 
 /** No sector at or above this number. */
@@ -46,18 +46,14 @@ export type SectorCipherOptions = {
 /** `ivKey` is an AES key: 16, 24 or 32 bytes, whatever the cipher's own. It is copied too. */
 type SectorIv = { readonly iv: 'plain' | 'plain64' } | { readonly iv: 'essiv'; readonly ivKey: Uint8Array };
 
+/** Nothing of it but the name is a property: who serialises a cipher, or sends it elsewhere, gives no key away. */
 export interface SectorCipher {
   readonly name: 'wasm' | 'reference' | 'node';
-  /**
-   * A place for `WINDOW_BYTES` bytes: data that lies here is worked on without being copied. What is in it is lost when data
-   * from elsewhere is encrypted or decrypted.
-   */
-  readonly window: Uint8Array<ArrayBuffer>;
   /** Encrypts whole sectors in place. Throws `CLOSED` after `wipe()`. */
   encrypt(data: Uint8Array, firstSector: number): void;
   /** Decrypts whole sectors in place. Throws `CLOSED` after `wipe()`. */
   decrypt(data: Uint8Array, firstSector: number): void;
-  /** Overwrites the keys and all that was made with them, the window too. The cipher is of no use after it. */
+  /** Overwrites the keys and all that was made with them, the last data too. The cipher is of no use after it. */
   wipe(): void;
 }
 

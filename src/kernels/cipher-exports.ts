@@ -16,8 +16,8 @@ export const CIPHER_EXPORTS = [
   'aesCtr',
   'aesXtsEncrypt',
   'aesXtsDecrypt',
-  'aesXtsTweaks',
-  'xorSectors',
+  'aesIvs',
+  'addSectorTweaks',
 ] as const satisfies readonly (keyof CipherExports)[];
 
 /** A mode with IVs, in one direction. */
@@ -44,8 +44,8 @@ export interface CipherExports {
   readonly aesCtr: SectorsFunction;
   readonly aesXtsEncrypt: SectorsFunction;
   readonly aesXtsDecrypt: SectorsFunction;
-  /** Writes the tweaks of all blocks to `data`: added before the cipher and after it, they make XTS of ECB. */
-  readonly aesXtsTweaks: SectorsFunction;
-  /** Adds the sectors at `from` to those at `to`. */
-  xorSectors(to: number, from: number, sectors: number): void;
+  /** Writes the IVs of the sectors to `data`, 16 bytes each; what comes after them, up to a multiple of 128 bytes, may change. */
+  readonly aesIvs: SectorsFunction;
+  /** Adds to the sectors the tweaks of all their blocks, which follow from the first one of each at `firstTweaks`. */
+  addSectorTweaks(data: number, sectors: number, firstTweaks: number): void;
 }

@@ -16,6 +16,7 @@ import { kernelsModule } from './wasm-module.js';
 const PAGE_BYTES = 0x10000;
 const CONTEXT = 0;
 const FIRST_WINDOW = PAGE_BYTES;
+const IV_BYTES = 16;
 const TWO_TO_32 = 0x1_0000_0000;
 
 /** Works on the sectors that lie at an address of the instance's memory, in place. */
@@ -31,11 +32,10 @@ export class CipherInstance {
   /** All windows, one after the other. */
   readonly windows: Uint8Array<ArrayBuffer>;
   readonly passes: Passes;
-  /** XTS without the cipher: writes the tweaks of the sectors. */
-  readonly makeTweaks: Pass;
   readonly #memory: Uint8Array<ArrayBuffer>;
   readonly #exports: CipherExports;
   readonly #iv: number;
+  readonly #writeIvs: Pass;
 
   /**
    * Throws `BAD_ARGUMENT` when a key has the wrong length, `UNSUPPORTED` without WebAssembly SIMD, `LIMIT` when the memory
@@ -52,14 +52,7 @@ export class CipherInstance {
     this.#iv = IV_KINDS.indexOf(options.iv);
     [keys.data, keys.tweak, keys.iv].forEach((key, slot) => this.#setKey(slot, key));
     this.passes = this.#passesOf(options.mode);
-    this.makeTweaks = this.#withIv(this.#exports.aesXtsTweaks);
-  }
-
-  /** The address of `data` if all of it lies in the windows, otherwise null. */
-  addressOf(data: Uint8Array): number | null {
-    if (data.buffer !== this.#memory.buffer) return null;
-    assert(data.byteOffset >= FIRST_WINDOW, 'the data lie in the window');
-    return data.byteOffset;
+    this.#writeIvs = this.#withIv(this.#exports.aesIvs);
   }
 
   /** The bytes of `sectors` sectors at an address. */
@@ -67,9 +60,15 @@ export class CipherInstance {
     return this.#memory.subarray(address, address + sectors * SECTOR_BYTES);
   }
 
-  /** Adds the sectors at `from` to those at `to`. */
-  add(to: number, from: number, sectors: number): void {
-    this.#exports.xorSectors(to, from, sectors);
+  /** Writes the IVs of the sectors to an address, where there is room for as much as the sectors take. Returns them. */
+  makeIvs(address: number, sectors: number, firstSector: number): Uint8Array<ArrayBuffer> {
+    this.#writeIvs(address, sectors, firstSector);
+    return this.#memory.subarray(address, address + sectors * IV_BYTES);
+  }
+
+  /** XTS without the cipher: adds to the sectors their tweaks, which follow from the first one of each, 16 bytes at `firstTweaks`. */
+  addTweaks(address: number, sectors: number, firstTweaks: number): void {
+    this.#exports.addSectorTweaks(address, sectors, firstTweaks);
   }
 
   /** CBC without the cipher: adds to each block at `plain` the block of `cipher` before it, or the IV. */

@@ -3,13 +3,12 @@
  * `cipher-contract.ts`; never the default.
  */
 import { Qcow2Error } from '../errors.js';
-import { cipherKeys, countSectors, SECTOR_BYTES, WINDOW_BYTES } from './cipher-contract.js';
+import { cipherKeys, countSectors, SECTOR_BYTES } from './cipher-contract.js';
 import type { CipherMode, CreateSectorCipher, SectorCipher, SectorCipherOptions } from './cipher-contract.js';
 import { BLOCK_BYTES, ReferenceAes } from './cipher-reference-aes.js';
 
 class ReferenceSectorCipher implements SectorCipher {
   readonly name = 'reference';
-  readonly window = new Uint8Array(WINDOW_BYTES);
   readonly #mode: CipherMode;
   readonly #iv: SectorCipherOptions['iv'];
   readonly #dataKey: ReferenceAes;
@@ -59,7 +58,6 @@ class ReferenceSectorCipher implements SectorCipher {
   wipe(): void {
     this.#wiped = true;
     for (const key of [this.#dataKey, this.#tweakKey, this.#ivKey]) key?.wipe();
-    this.window.fill(0);
   }
 
   #eachSector(data: Uint8Array, firstSector: number, work: (blocks: Uint8Array[], iv: Uint8Array) => void): void {

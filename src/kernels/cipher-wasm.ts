@@ -1,6 +1,5 @@
 /**
- * The sector cipher over an instance of the kernels: data go through its window, 64 KiB a call, or are worked on where they lie
- * if that is in the window.
+ * The sector cipher over an instance of the kernels: data go through its window, 64 KiB a call.
  */
 import { Qcow2Error } from '../errors.js';
 import { countSectors, SECTOR_BYTES, WINDOW_BYTES } from './cipher-contract.js';
@@ -11,7 +10,7 @@ const WINDOW_SECTORS = WINDOW_BYTES / SECTOR_BYTES;
 
 export class WindowedCipher implements SectorCipher {
   readonly name: SectorCipher['name'];
-  readonly window: Uint8Array<ArrayBuffer>;
+  readonly #window: Uint8Array<ArrayBuffer>;
   readonly #instance: CipherInstance;
   readonly #passes: Passes;
   #wiped = false;
@@ -19,7 +18,7 @@ export class WindowedCipher implements SectorCipher {
   /** `passes` may be the instance's own. */
   constructor(name: SectorCipher['name'], instance: CipherInstance, passes: Passes) {
     this.name = name;
-    this.window = instance.windows.subarray(0, WINDOW_BYTES);
+    this.#window = instance.windows.subarray(0, WINDOW_BYTES);
     this.#instance = instance;
     this.#passes = passes;
   }
@@ -40,12 +39,10 @@ export class WindowedCipher implements SectorCipher {
   #run(pass: Pass, data: Uint8Array, firstSector: number): void {
     if (this.#wiped) throw new Qcow2Error('CLOSED', 'the keys of this disk were wiped when it was closed');
     const sectors = countSectors(data, firstSector);
-    const address = this.#instance.addressOf(data);
-    if (address !== null) return pass(address, sectors, firstSector);
     for (let done = 0; done < sectors; done += WINDOW_SECTORS) {
       const count = Math.min(WINDOW_SECTORS, sectors - done);
       const part = data.subarray(done * SECTOR_BYTES, (done + count) * SECTOR_BYTES);
-      const window = this.window.subarray(0, part.length);
+      const window = this.#window.subarray(0, part.length);
       window.set(part);
       pass(window.byteOffset, count, firstSector + done);
       part.set(window);

@@ -53,6 +53,7 @@ export class ZeroExpansion {
   constructor(target: ChangeTarget, options: { readonly hasBacking: boolean }) {
     this.#target = target;
     this.#tables = target.changeableTables();
+    this.#tables.guestData.checkKey();
     this.#hasBacking = options.hasBacking;
   }
 

@@ -2,18 +2,19 @@
  * Image info: what an image says of itself, as data. The same facts as `qemu-img info --output=json`, but for two that are
  * not the image's: its name, and how many bytes its host has really allocated.
  */
+import { cipherOf, hashOf, type CipherSpec } from '../crypto/luks-cipher.js';
+import { isQcow2Error } from '../errors.js';
 import {
   INCOMPATIBLE_CORRUPT,
   INCOMPATIBLE_DIRTY,
   INCOMPATIBLE_EXTENDED_L2,
   COMPATIBLE_LAZY_REFCOUNTS,
 } from '../format/features.js';
-import type { CipherSpec } from '../crypto/luks-cipher.js';
 import { hasDataFile, isDataFileRaw, type BackingFileName } from '../format/header.js';
 import { SECTOR_BYTES } from '../format/limits.js';
-import { encryptionFormat } from '../image/image-encryption.js';
+import type { LuksHeader } from '../format/luks-header.js';
+import { encryptionFormat, readLuksHeaderOf } from '../image/image-encryption.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
-import { readVolume } from '../image/unlock-image.js';
 import { listSnapshots } from './snapshots/list-snapshots.js';
 import type { SnapshotInfo } from './snapshots/snapshot-info.js';
 
@@ -40,15 +41,24 @@ export interface ImageInfo {
 }
 
 /** What anybody can read of an encryption, without a passphrase. */
-export type EncryptionInfo =
-  | { readonly format: 'aes' }
-  | ({ readonly format: 'luks' } & CipherSpec & {
-        /** Of key derivation. */
-        readonly hash: string;
-        readonly uuid: string;
-        readonly keyDigestIterations: number;
-        readonly slots: readonly KeySlotInfo[];
-      });
+export type EncryptionInfo = { readonly format: 'aes' } | LuksInfo;
+
+export type LuksInfo = LuksFacts & (({ readonly supported: true } & CipherSpec) | { readonly supported: false });
+
+interface LuksFacts {
+  readonly format: 'luks';
+  /** As the header has it: `aes`, or one that is not supported. */
+  readonly cipherName: string;
+  /** As the header has it: `xts-plain64`, `cbc-essiv:sha256`, ... */
+  readonly cipherMode: string;
+  /** Bytes of the key: with XTS two of the cipher's. */
+  readonly keyBytes: number;
+  /** Of key derivation. */
+  readonly hash: string;
+  readonly uuid: string;
+  readonly keyDigestIterations: number;
+  readonly slots: readonly KeySlotInfo[];
+}
 
 export interface KeySlotInfo {
   readonly active: boolean;
@@ -58,7 +68,10 @@ export interface KeySlotInfo {
   readonly materialOffset: number;
 }
 
-/** Reads the snapshot table and the LUKS header; all else is known. Throws `BAD_IMAGE`, `LIMIT`, `UNSUPPORTED` for what is damaged. */
+/**
+ * Reads the snapshot table and the LUKS header, no key material; all else is known. Throws `BAD_IMAGE`, `LIMIT`, `UNSUPPORTED` for what
+ * is damaged; a cipher or hash that is not supported is told of, and damages nothing.
+ */
 export function imageInfo(image: Qcow2Image): ImageInfo {
   const { header } = image;
   const has = (bits: bigint, bit: bigint): boolean => (bits & bit) !== 0n;
@@ -83,17 +96,28 @@ export function imageInfo(image: Qcow2Image): ImageInfo {
 function encryptionInfo({ storage, header }: Qcow2Image): EncryptionInfo | null {
   const format = encryptionFormat(header);
   if (format !== 'luks') return format && { format };
-  const { header: luks, cipher, hash } = readVolume(storage, header);
+  const luks = readLuksHeaderOf(storage, header);
+  const { cipherName, cipherMode, keyBytes, hash, uuid, keyDigestIterations } = luks;
+  const cipher = supportedCipher(luks);
   return {
     format,
-    ...cipher,
-    hash,
-    uuid: luks.uuid,
-    keyDigestIterations: luks.keyDigestIterations,
+    ...(cipher === null ? { supported: false } : { supported: true, ...cipher }),
+    ...{ cipherName, cipherMode, keyBytes, hash, uuid, keyDigestIterations },
     slots: luks.slots.map(({ active, iterations, materialSector }) => ({
       active,
       iterations,
       materialOffset: materialSector * SECTOR_BYTES,
     })),
   };
+}
+
+/** Null where the cipher, its mode or the hash is not handled here. */
+function supportedCipher(luks: LuksHeader): CipherSpec | null {
+  try {
+    hashOf(luks);
+    return cipherOf(luks);
+  } catch (error) {
+    if (isQcow2Error(error, 'UNSUPPORTED')) return null;
+    throw error;
+  }
 }

@@ -12,6 +12,8 @@ export interface GuestData {
   readonly encrypted: boolean;
   /** Whether the same bytes at another guest offset would read as something else. */
   readonly boundToGuestOffset: boolean;
+  /** Throws if nothing can be read or written, for want of a key. For who would change something else before it writes. */
+  checkKey(): void;
   read(host: HostOffset, target: Uint8Array, guest: GuestOffset): void;
   /** `source` stays as it is. */
   write(host: HostOffset, source: Uint8Array, guest: GuestOffset): void;
@@ -22,6 +24,7 @@ export function plainData(storage: Storage): GuestData {
   return {
     encrypted: false,
     boundToGuestOffset: false,
+    checkKey: () => {},
     read: (host, target) => {
       storage.announce?.('read_aio');
       storage.read(host, target);

@@ -8,8 +8,10 @@
  * - The arrays handed over in `transfer` are detached here when `call` returns.
  */
 import { Qcow2Error } from '../errors.js';
+import { kindOf } from '../util/kind-of.js';
 import type { Progress } from '../util/progress.js';
 import type { MessageToPage, MessageToWorker, Request, RequestKind, RequestOf, Results } from './protocol.js';
+import { findUnclonable } from './unclonable.js';
 import { fromWireError } from './wire-error.js';
 
 /** What is needed of a `Worker`, or of one end of a channel. */
@@ -95,10 +97,7 @@ export class WorkerClient {
     try {
       this.#port.postMessage({ id, request }, transfer);
     } catch (error) {
-      // An array that is detached already, or shared, or an option that can't be cloned.
-      const text = error instanceof Error || error instanceof DOMException ? error.message : String(error);
-      const message = `the ${request.kind} request can't be sent to the worker: ${text}`;
-      this.#settle(id)?.reject(new Qcow2Error('BAD_ARGUMENT', message, { cause: error }));
+      this.#settle(id)?.reject(notSent(request, error));
     }
   }
 
@@ -123,4 +122,16 @@ export class WorkerClient {
     this.#pending.clear();
     this.#tellClosed(closed);
   }
+}
+
+/**
+ * An array that is detached already, or shared, or an option that can't be cloned. What the browser says of a function is its source,
+ * which may hold what nobody else is to see, so then its words are not passed on.
+ */
+function notSent(request: Request, error: unknown): Qcow2Error {
+  const problem = `the ${request.kind} request can't be sent to the worker`;
+  const found = findUnclonable(request);
+  if (found !== null) return new Qcow2Error('BAD_ARGUMENT', `${problem}: ${found.field} is ${kindOf(found.value)}`);
+  const text = error instanceof Error || error instanceof DOMException ? error.message : String(error);
+  return new Qcow2Error('BAD_ARGUMENT', `${problem}: ${text}`, { cause: error });
 }

@@ -5,14 +5,15 @@
  * - Nothing is opened or replaced without a claim, and the claims are held until the disk is closed.
  * - A backing file is opened only if the caller's list names it (an image can name whatever it likes), and only to be read.
  * - A disk that is created is complete before its name exists.
+ * - What an open disk refers to knows no passphrase: the request that has them ends with the opening.
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
-import { createImage } from '../image/create.js';
+import { createImage, type CreateOptions } from '../image/create.js';
 import { encryptionFormat, type ImageEncryption } from '../image/image-encryption.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { openChain, type BackingOpener, type BackingReference } from '../image/open.js';
 import { runtimeOptions, type RuntimeOptions } from '../image/runtime-options.js';
-import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
+import { newEncryption, type NewEncryption, type UnlockOptions } from '../image/unlock-image.js';
 import type { Storage } from '../storage/storage.js';
 import type { Claim, ClaimMode, ImageFiles } from './image-files.js';
 import type { NewDisk, OpenRequest } from './protocol.js';
@@ -28,7 +29,10 @@ export interface OpenDiskFile {
   close(): void;
 }
 
-export type DiskFileOptions = Omit<OpenRequest, 'kind' | 'directory'>;
+export interface DiskFileOptions extends Omit<OpenRequest, 'kind' | 'directory'> {
+  /** Ends the derivation of keys. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** @throws Qcow2Error `NOT_FOUND`, `IN_USE`, `BACKING`, and what the engine finds wrong with the image. */
 export async function openDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<OpenDiskFile> {
@@ -36,34 +40,41 @@ export async function openDiskFile(files: ImageFiles, options: DiskFileOptions):
   try {
     await claims.add(options.name, options.readOnly ? 'read' : 'write');
     const image = await openImageFile(files, options, claims);
-    return {
-      image,
-      get info() {
-        return describeImage(image, files.path(options.name));
-      },
-      close: () => {
-        try {
-          image.close();
-        } finally {
-          claims.release();
-        }
-      },
-    };
+    return openDiskOf(image, claims, files.path(options.name));
   } catch (error) {
     claims.release();
     throw error;
   }
 }
 
-/** Opens the file, or the one that it creates. */
+/** A function of its own: what is made inside `openDiskFile` would keep its arguments, passphrases too, for as long as the disk is open. */
+function openDiskOf(image: Qcow2Image, claims: Claims, path: string): OpenDiskFile {
+  return {
+    image,
+    get info() {
+      return describeImage(image, path);
+    },
+    close: () => {
+      try {
+        image.close();
+      } finally {
+        claims.release();
+      }
+    },
+  };
+}
+
+/** Opens the file, or the one that it creates. One that is there must be encrypted as the one that would have been created. */
 async function openImageFile(files: ImageFiles, options: DiskFileOptions, claims: Claims): Promise<Qcow2Image> {
   const exists = await files.exists(options.name);
-  const made = exists ? null : await createDiskFile(files, options);
+  const made = exists ? undefined : await createDiskFile(files, options);
   try {
     const storage = await files.open(options.name, options.readOnly ? 'read-only' : 'read-write');
-    return await openImageStorage(storage, made === null ? options : { ...options, encryption: made }, claims);
+    const requireEncryption = options.requireEncryption || (options.create?.encryption?.format ?? false);
+    const key = made === undefined ? {} : { encryption: made.opened };
+    return await openImageStorage(storage, { ...options, requireEncryption, ...key }, claims);
   } catch (error) {
-    made?.cipher.wipe();
+    made?.dispose();
     throw error;
   }
 }
@@ -101,21 +112,25 @@ function describeImage(image: Qcow2Image, path: string): DiskInfo {
     refcountBits: image.refcountBits,
     lazyRefcounts: image.lazyRefcounts,
     encryption: encryptionFormat(header),
+    cipher: image.encryption?.spec ?? null,
     backingFile: header.backingFile?.name ?? null,
   };
 }
 
 type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing' | 'passphrase' | 'backingPassphrases'> &
+  Pick<DiskFileOptions, 'requireEncryption' | 'maxDerivationWork' | 'signal'> &
   RuntimeOptions & { readonly encryption?: ImageEncryption | null };
 
 async function openImageStorage(storage: Storage, options: ImageOptions, claims: Claims): Promise<Qcow2Image> {
-  const { readOnly, backing, passphrase, backingPassphrases = {}, encryption } = options;
+  const { readOnly, backing, passphrase, backingPassphrases = {}, encryption, requireEncryption } = options;
   try {
     return await openChain(storage, {
       ...runtimeOptions(options),
       ...(encryption === undefined ? {} : { encryption }),
       readOnly,
       opener: claims.opener(backing),
+      requireEncryption,
+      unlock: unlockOptions(options),
       // An image may name its backing file as what every object has, such as "constructor".
       passphrase: ({ name }) =>
         name !== null && Object.hasOwn(backingPassphrases, name) ? backingPassphrases[name] : passphrase,
@@ -126,38 +141,50 @@ async function openImageStorage(storage: Storage, options: ImageOptions, claims:
   }
 }
 
-/** What opens the new disk, so that no key is derived twice; null for one that is not encrypted. */
-async function createDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<ImageEncryption | null> {
+function unlockOptions({ maxDerivationWork, signal }: ImageOptions): UnlockOptions {
+  return { maxDerivationWork, signal };
+}
+
+/** What opens the new disk, so that no key is derived twice; undefined for one that is not encrypted. */
+async function createDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<NewEncryption | undefined> {
   const { name, create } = options;
   if (create === undefined || options.readOnly) {
     throw new Qcow2Error('NOT_FOUND', `there is no disk ${files.path(name)}, and it was not to be created`);
   }
   const size = await sizeOfNewDisk(files, create, options);
-  const encryption = await encryptionOfNewDisk(create, options.passphrase);
+  const encryption = await encryptionOfNewDisk(create, options);
+  try {
+    await writeDiskFile(files, name, { ...create, size, encryption });
+    return encryption;
+  } catch (error) {
+    encryption?.dispose();
+    throw error;
+  }
+}
+
+/** Makes an image under a temporary name, and puts it in its place. */
+async function writeDiskFile(files: ImageFiles, name: string, create: CreateOptions): Promise<void> {
   const temporary = await files.createTemporary();
   try {
     const storage = await files.open(temporary.name, 'read-write');
     try {
-      createImage(storage, { ...create, size, encryption });
+      createImage(storage, create);
       storage.flush();
     } finally {
       storage.close();
     }
     await files.replace(temporary.name, name);
-    return encryption?.opened ?? null;
   } catch (error) {
-    encryption?.opened.cipher.wipe();
-    await files.remove(temporary.name);
+    // A file that stays goes when the folder is next opened; what went wrong is what the caller must hear of.
+    await files.remove(temporary.name).catch(() => {});
     throw error;
   }
 }
 
-function encryptionOfNewDisk(
-  { encryption }: NewDisk,
-  passphrase: string | undefined,
-): Promise<NewEncryption | undefined> {
+function encryptionOfNewDisk({ encryption }: NewDisk, options: DiskFileOptions): Promise<NewEncryption | undefined> {
   if (encryption === undefined) return Promise.resolve(undefined);
-  if (passphrase !== undefined) return newEncryption({ ...encryption, passphrase });
+  const { passphrase } = options;
+  if (passphrase !== undefined) return newEncryption({ ...encryption, passphrase }, unlockOptions(options));
   throw new Qcow2Error('KEY_NEEDED', 'the new disk is to be encrypted, and no passphrase was given');
 }
 

@@ -6,6 +6,7 @@
  */
 import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
+import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
 import { settle } from '../storage/not-resident.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
@@ -15,6 +16,11 @@ import { carryOut, type BetweenSteps } from './job.js';
 import type { Bytes, ExportContent, ExportedFile } from './protocol.js';
 import type { DiskStats } from './remote-disk.js';
 import { SnapshotSession } from './snapshot-session.js';
+
+interface ExportTools {
+  readonly encryption: NewEncryption | undefined;
+  readonly between: BetweenSteps;
+}
 
 export class DiskSession {
   readonly snapshots: SnapshotSession;
@@ -87,14 +93,16 @@ export class DiskSession {
 
   /**
    * Writes the disk as it is now into a file, which replaces that of the export before and stays until nobody holds its lock.
-   * @param between while it waits, the disk may be read and not changed.
+   * @param between while it waits, the disk may be read and not changed. @param signal ends the derivation of a key of its own.
    */
-  async export(content: ExportContent, between: BetweenSteps): Promise<ExportedFile> {
+  async export(content: ExportContent, between: BetweenSteps, signal?: AbortSignal): Promise<ExportedFile> {
     await this.#removeLastExport();
     const temporary = await this.#files.createTemporary();
     this.#lastExport = temporary.name;
     try {
-      await this.#exportTo(temporary.name, content, between);
+      const settings = content.of === 'file' ? undefined : content.encryption;
+      const encryption = settings === undefined ? undefined : await newEncryption(settings, { signal });
+      await this.#exportTo(temporary.name, content, { encryption, between });
       return { blob: await this.#files.blob(temporary.name), lock: temporary.lock };
     } catch (error) {
       await this.#removeLastExport();
@@ -121,12 +129,17 @@ export class DiskSession {
     this.#disk.close();
   }
 
-  async #exportTo(name: string, content: ExportContent, between: BetweenSteps): Promise<void> {
-    const file = await this.#files.open(name, 'read-write');
+  /** Wipes the key of `encryption`, whatever happens. */
+  async #exportTo(name: string, content: ExportContent, { encryption, between }: ExportTools): Promise<void> {
     try {
-      await carryOut(await settle(() => exportJob(this.#disk.image, file, content)), between);
+      const file = await this.#files.open(name, 'read-write');
+      try {
+        await carryOut(await settle(() => exportJob(this.#disk.image, file, content, encryption)), between);
+      } finally {
+        file.close();
+      }
     } finally {
-      file.close();
+      encryption?.dispose();
     }
   }
 

@@ -1,13 +1,14 @@
 /**
  * What an export writes: the disk, flattened, with its snapshots or without them; the disk of one snapshot; or the file as it
  * is. The image is not changed, and must not be changed between the steps. What is written of an encrypted disk is encrypted, with
- * the same key behind the same passphrases.
+ * the same key behind the same passphrases, unless it is given an encryption of its own.
  */
 import type { Disk } from '../disk.js';
 import { SECTOR_BYTES } from '../format/limits.js';
 import { createImage, type CreateOptions } from '../image/create.js';
 import { openImage } from '../image/open.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
+import type { NewEncryption } from '../image/unlock-image.js';
 import { copiedEncryption } from '../operations/copy-encryption.js';
 import { copyDisk } from '../operations/copy-disk.js';
 import { copyWithSnapshots, layoutForCopy } from '../operations/snapshots/copy-with-snapshots.js';
@@ -18,38 +19,44 @@ import { stepsOf, type Steps } from '../util/steps.js';
 import { copyFile } from './copy-file.js';
 import type { ExportContent } from './protocol.js';
 
-/** Writes what is asked for to `file`, which is empty. Throws `NOT_FOUND` for a snapshot that there is none of. */
-export function exportJob(image: Qcow2Image, file: Storage, content: ExportContent): Steps {
-  switch (content.of) {
-    case 'file':
-      // Opened anew, the file is marked clean; with lazy refcounts a flush alone would leave it dirty.
-      image.reopen({});
-      return copyFile(image.storage, file);
-    case 'snapshot':
-      return copyOneDisk(image, openSnapshot(image, content.key), file);
-    case 'disk':
-      return content.snapshots && image.header.snapshotCount > 0
-        ? copyAll(image, file)
-        : copyOneDisk(image, image, file);
+/**
+ * Writes what is asked for to `file`, which is empty. @param encryption of the copy, the caller's to wipe; not for `file`. Throws
+ * `NOT_FOUND` for a snapshot that there is none of.
+ */
+export function exportJob(image: Qcow2Image, file: Storage, content: ExportContent, encryption?: NewEncryption): Steps {
+  if (content.of === 'file') {
+    // Opened anew, the file is marked clean; with lazy refcounts a flush alone would leave it dirty.
+    image.reopen({});
+    return copyFile(image.storage, file);
   }
+  const copy: Copy = { file, encryption: encryption ?? copiedEncryption(image) };
+  if (content.of === 'snapshot') return copyOneDisk(image, openSnapshot(image, content.key), copy);
+  return content.snapshots && image.header.snapshotCount > 0 ? copyAll(image, copy) : copyOneDisk(image, image, copy);
 }
 
-function copyAll(image: Qcow2Image, file: Storage): Steps {
-  const encryption = copiedEncryption(image);
-  createImage(file, { ...layoutForCopy(image), ...(encryption && { encryption }) });
-  const target = openImage(file, encryption ? { encryption: encryption.opened } : {});
+/** What is to be made. */
+interface Copy {
+  readonly file: Storage;
+  readonly encryption: NewEncryption | null;
+}
+
+function copyAll(image: Qcow2Image, copy: Copy): Steps {
+  const target = emptyCopy(layoutForCopy(image), copy);
   return closedAtEnd(copyWithSnapshots(image, target), target);
 }
 
-function copyOneDisk(image: Qcow2Image, disk: Disk, file: Storage): Steps {
+function copyOneDisk(image: Qcow2Image, disk: Disk, copy: Copy): Steps {
   const { clusterSize, header } = image;
   // An image that opened has one of these widths.
   const refcountBits = image.refcountBits as NonNullable<CreateOptions['refcountBits']>;
-  const encryption = copiedEncryption(image);
   const layout = { size: alignUp(disk.size, SECTOR_BYTES), version: header.version, clusterSize, refcountBits };
-  createImage(file, { ...layout, ...(encryption && { encryption }) });
-  const target = openImage(file, encryption ? { encryption: encryption.opened } : {});
+  const target = emptyCopy(layout, copy);
   return closedAtEnd(copyDisk(disk, target), target);
+}
+
+function emptyCopy(layout: CreateOptions, { file, encryption }: Copy): Qcow2Image {
+  createImage(file, { ...layout, ...(encryption && { encryption }) });
+  return openImage(file, encryption ? { encryption: encryption.opened } : {});
 }
 
 /** The target is whole, stable and clean then. */

@@ -1,4 +1,5 @@
 /** A long job in the worker: all its steps, with a turn for others between two of them. */
+import { Qcow2Error } from '../errors.js';
 import { settle } from '../storage/not-resident.js';
 import type { Progress } from '../util/progress.js';
 
@@ -16,4 +17,9 @@ export async function carryOut<T>(steps: Iterator<Progress, T>, between: Between
     steps.return?.();
     throw error;
   }
+}
+
+/** Throws `ABORTED` when the page has cancelled the request. */
+export function throwIfCancelled(signal: AbortSignal): void {
+  if (signal.aborted) throw new Qcow2Error('ABORTED', 'the job was ended by its AbortSignal');
 }

@@ -2,12 +2,13 @@
  * A disk in OPFS, held by its worker, as the page has it.
  */
 import { Qcow2Error } from '../errors.js';
+import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { SnapshotKey } from '../operations/snapshots/snapshot-info.js';
 import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
-import type { Bytes, NewPassphrase, ExportContent } from './protocol.js';
+import type { Bytes, DerivationLimit, ExportContent, NewPassphrase } from './protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk } from './remote-disk.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
@@ -19,7 +20,11 @@ export interface ExportOptions extends JobOptions {
   readonly snapshot?: SnapshotKey;
   /** Whether the disk of now comes with its snapshots. True unless told. */
   readonly snapshots?: boolean;
+  /** Encrypts the copy by this, with a key of its own. Unless told it is encrypted as the disk is, by the same passphrases. */
+  readonly encryption?: EncryptionSettings;
 }
+
+type SignalOption = Pick<JobOptions, 'signal'>;
 
 export class OpfsDisk implements RemoteDisk {
   readonly snapshots: OpfsSnapshots;
@@ -82,8 +87,11 @@ export class OpfsDisk implements RemoteDisk {
    * @throws Qcow2Error `NOT_FOUND` (no such snapshot), `NO_SPACE`, `IO`, `ABORTED`.
    */
   exportImage(options: ExportOptions = {}): Promise<Blob> {
-    const { snapshot, snapshots = true, ...job } = options;
-    return this.#export(snapshot === undefined ? { of: 'disk', snapshots } : { of: 'snapshot', key: snapshot }, job);
+    const { snapshot, snapshots = true, encryption, ...job } = options;
+    const encrypted = encryption === undefined ? {} : { encryption };
+    const of =
+      snapshot === undefined ? ({ of: 'disk', snapshots } as const) : ({ of: 'snapshot', key: snapshot } as const);
+    return this.#export({ ...of, ...encrypted }, job);
   }
 
   /**
@@ -95,21 +103,23 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   /**
-   * A further passphrase for an encrypted disk (LUKS). Requests of the disk wait while keys are derived, some seconds. Resolves
-   * with its key slot. @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use, `BAD_ARGUMENT`.
+   * A further passphrase for an encrypted disk (LUKS). The disk goes on while keys are derived, some seconds; one that is closed
+   * meanwhile is left as it was, and this rejects with `CLOSED`. Resolves with its key slot. `signal` ends it between two derivations.
+   * @throws Qcow2Error `WRONG_PASSPHRASE`, `LIMIT` where all slots are in use or ask for too much work, `BAD_ARGUMENT`, `ABORTED`.
    */
-  addPassphrase(request: NewPassphrase): Promise<number> {
-    return this.#client.call({ kind: 'addPassphrase', ...request });
+  addPassphrase(request: NewPassphrase, { signal }: SignalOption = {}): Promise<number> {
+    return this.#client.call({ kind: 'addPassphrase', ...request }, { signal });
   }
 
   /** A passphrase in place of another, which opens nothing afterwards. Otherwise as `addPassphrase`. */
-  changePassphrase(request: NewPassphrase): Promise<number> {
-    return this.#client.call({ kind: 'changePassphrase', ...request });
+  changePassphrase(request: NewPassphrase, { signal }: SignalOption = {}): Promise<number> {
+    return this.#client.call({ kind: 'changePassphrase', ...request }, { signal });
   }
 
   /** Has a passphrase open nothing any more. The last one can't be erased. @throws as `addPassphrase`. */
-  async erasePassphrase(passphrase: string): Promise<void> {
-    await this.#client.call({ kind: 'erasePassphrase', passphrase });
+  async erasePassphrase(passphrase: string, options: SignalOption & DerivationLimit = {}): Promise<void> {
+    const { signal, ...limit } = options;
+    await this.#client.call({ kind: 'erasePassphrase', passphrase, ...limit }, { signal });
   }
 
   /** Flushes, closes the file and ends the worker. An export that is under way is ended. */

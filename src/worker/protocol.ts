@@ -16,10 +16,14 @@
  *
  * The first request that must wait holds back all that come after it, so no answer tells of the detour.
  *
+ * Requests that change passphrases (`addPassphrase`, `changePassphrase`, `erasePassphrase`) hold nothing back: they derive keys, for
+ * seconds, while those that come after them are answered. Among themselves they keep their order.
+ *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
+import type { RequiredEncryption } from '../image/image-encryption.js';
 import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { RuntimeOptions } from '../image/runtime-options.js';
 import type {
@@ -45,21 +49,29 @@ type WithoutPassphrase<Settings> = Settings extends EncryptionSettings ? Omit<Se
 
 /**
  * As `createImage` takes it; the size may be left out when there is a backing file to take it from. `encryption` is by the
- * passphrase that the disk is opened with.
+ * passphrase that the disk is opened with; a disk that is there already must be encrypted in that format, or it is refused.
  */
 export type NewDisk = Omit<CreateOptions, 'size' | 'dataFile' | 'encryption'> & {
   readonly size?: number;
   readonly encryption?: WithoutPassphrase<EncryptionSettings>;
 };
 
-/** Opens the one disk of this worker. */
-export interface OpenRequest extends FileAddress, RuntimeOptions {
+/** What deriving keys may be given. */
+export interface DerivationLimit {
+  /** HMACs that trying a passphrase on all key slots may take. Default: as in `UnlockOptions`. */
+  readonly maxDerivationWork?: number;
+}
+
+/** Opens the one disk of this worker. Cancelled, it ends between two derivations of keys. */
+export interface OpenRequest extends FileAddress, RuntimeOptions, DerivationLimit {
   readonly kind: 'open';
   /** Creates the file if it does not exist. */
   readonly create?: NewDisk;
   readonly readOnly: boolean;
-  /** Opens the disk, and what lies below it, where that is encrypted. */
+  /** Opens the disk, and what lies below it, where that is encrypted. A plain disk opens all the same. */
   readonly passphrase?: string;
+  /** Refuses a disk that is not encrypted, or not in this format. */
+  readonly requireEncryption?: RequiredEncryption;
   /** Those of backing files that have another one, by their names. */
   readonly backingPassphrases?: Readonly<Record<string, string>>;
   /** Names, in the same folder, that the image and its backing files may name as their backing file. */
@@ -102,10 +114,12 @@ export interface StatsRequest {
  * - `disk`: one standalone qcow2, flattened, with or without the snapshots
  * - `snapshot`: the same of the disk of one snapshot
  * - `file`: the file as it is
+ *
+ * With `encryption` the first two are encrypted by that, with a key of their own; without, as the disk is.
  */
 export type ExportContent =
-  | { readonly of: 'disk'; readonly snapshots: boolean }
-  | { readonly of: 'snapshot'; readonly key: SnapshotKey }
+  | { readonly of: 'disk'; readonly snapshots: boolean; readonly encryption?: EncryptionSettings }
+  | { readonly of: 'snapshot'; readonly key: SnapshotKey; readonly encryption?: EncryptionSettings }
   | { readonly of: 'file' };
 
 /** Writes a temporary file, and answers with it. */
@@ -164,12 +178,12 @@ export interface ChangePassphraseRequest extends NewPassphrase {
 }
 
 /** Erases all key slots that a passphrase opens, but never the last one. */
-export interface ErasePassphraseRequest {
+export interface ErasePassphraseRequest extends DerivationLimit {
   readonly kind: 'erasePassphrase';
   readonly passphrase: string;
 }
 
-export interface NewPassphrase {
+export interface NewPassphrase extends DerivationLimit {
   /** One that opens the disk now. */
   readonly passphrase: string;
   readonly newPassphrase: string;

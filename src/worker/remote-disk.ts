@@ -3,6 +3,7 @@
  * uses it. Requests are carried out in the order they were made, so a read never passes an earlier write.
  */
 import type { GuestOffset } from '../disk.js';
+import type { CipherSpec } from '../crypto/luks-cipher.js';
 import type { EncryptionFormat } from '../image/image-encryption.js';
 import type {
   NewSnapshot,
@@ -23,6 +24,8 @@ export interface DiskInfo {
   readonly refcountBits: number;
   readonly lazyRefcounts: boolean;
   readonly encryption: EncryptionFormat | null;
+  /** What its data are encrypted with; null where they are not, or while nothing has unlocked it. */
+  readonly cipher: CipherSpec | null;
   /** The backing file's name as the image records it, or null. */
   readonly backingFile: string | null;
 }

@@ -3,23 +3,26 @@
  * given, so that the tests run it in Node.
  *
  * Invariants:
- * - Requests are carried out in the order of arrival, the next when the one before is answered. The one exception: between the
+ * - Requests are carried out in the order of arrival, the next when the one before is answered. Two exceptions: between the
  *   steps of a job, an export or the delete of a snapshot, those that head the queue are answered if they can't be told from
- *   ones that came before it (`PASS`).
+ *   ones that came before it (`PASS`); and what changes passphrases runs beside the queue (`key-slot-lane.ts`).
  * - Every request is answered exactly once, with a value or an error.
  * - Arrays are answered with their buffer transferred.
  */
 import { Qcow2Error } from '../errors.js';
-import { addPassphrase, changePassphrase, erasePassphrase } from '../operations/key-slots.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
+import { addPassphrase, changePassphrase, erasePassphrase, type KeySlotOptions } from '../operations/key-slots.js';
 import { BlobStorage } from '../storage/blob.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
 import { DiskSession } from './disk-session.js';
 import { FileIntake } from './file-intake.js';
 import { checkFileName } from './file-names.js';
 import type { OpenDirectory } from './image-files.js';
-import type { BetweenSteps } from './job.js';
+import { throwIfCancelled, type BetweenSteps } from './job.js';
+import { KeySlotLane } from './key-slot-lane.js';
 import { nextTask } from './next-task.js';
 import type {
+  DerivationLimit,
   MessageToPage,
   MessageToWorker,
   OpenRequest,
@@ -57,15 +60,19 @@ const LONGEST_INTERVAL_MILLISECONDS = 2 ** 31 - 1;
 
 type JobKind = 'export' | 'deleteSnapshot';
 
+/** What is begun in its turn, and not waited for. */
+const BESIDE = ['addPassphrase', 'changePassphrase', 'erasePassphrase'] as const satisfies readonly RequestKind[];
+const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
+
 /** What may be answered between the steps of a job that came before it. None of them is a job itself. */
 const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
   /** An export is of one moment: what changes nothing that it looks at. */
-  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState']),
+  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState', ...BESIDE]),
   /**
    * What a snapshot holds is copied away from before it is written, so the disk may be used in all ways. What looks at the
    * snapshots, or changes which there are, waits until it is clear whether this one is there.
    */
-  deleteSnapshot: new Set<RequestKind>(['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats']),
+  deleteSnapshot: new Set<RequestKind>(['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats', ...BESIDE]),
 };
 
 /** Answers what arrives at `port`, for ever. */
@@ -84,8 +91,11 @@ class Server {
   readonly #port: ServerPort;
   readonly #openDirectory: OpenDirectory;
   readonly #waiting: RequestMessage[] = [];
-  #running: number | null = null;
-  readonly #cancelled = new Set<number>();
+  readonly #keySlots = new KeySlotLane((work) => this.#inTurn(work));
+  /** What comes before the next request. */
+  readonly #turns: (() => Promise<void>)[] = [];
+  /** Of what has asked for a signal, and of what waits and has been cancelled. */
+  readonly #cancels = new Map<number, AbortController>();
   #idle = false;
   #session: DiskSession | null = null;
   #cleaning: ReturnType<typeof setInterval> | undefined;
@@ -105,7 +115,8 @@ class Server {
   receive(message: MessageToWorker): void {
     if ('cancel' in message) {
       const { cancel } = message;
-      if (this.#running === cancel || this.#waiting.some(({ id }) => id === cancel)) this.#cancelled.add(cancel);
+      if (this.#waiting.some(({ id }) => id === cancel)) this.#signal(cancel);
+      this.#cancels.get(cancel)?.abort();
       return;
     }
     this.#waiting.push(message);
@@ -114,17 +125,39 @@ class Server {
 
   async #carryOutWaiting(): Promise<void> {
     this.#idle = false;
-    for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
-      this.#running = message.id;
-      await this.#answer(message);
+    for (;;) {
+      const turn = this.#turns.shift();
+      const message = turn === undefined ? this.#waiting.shift() : undefined;
+      if (turn !== undefined) await turn();
+      else if (message !== undefined) await this.#carryOut(message);
+      else break;
     }
-    this.#running = null;
     this.#idle = true;
+  }
+
+  async #carryOut(message: RequestMessage): Promise<void> {
+    const answered = this.#answer(message);
+    if (!BESIDE_THE_QUEUE.has(message.request.kind)) await answered;
+  }
+
+  /** Carries out `work` when no request is under way, before those that wait. */
+  #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#turns.push(async () => {
+        try {
+          resolve(await work());
+        } catch (error) {
+          reject(error);
+        }
+      });
+      if (this.#idle) void this.#carryOutWaiting();
+    });
   }
 
   async #answer({ id, request }: RequestMessage): Promise<void> {
     try {
-      this.#checkNotCancelled(id);
+      const cancelled = this.#cancels.get(id);
+      if (cancelled !== undefined) throwIfCancelled(cancelled.signal);
       // The handler of a kind takes requests of that kind; the compiler can't follow the two through an index.
       const handle = this.#handlers[request.kind] as (request: Request, id: number) => Promise<Results[RequestKind]>;
       const value = await handle(request, id);
@@ -132,19 +165,19 @@ class Server {
     } catch (error) {
       this.#port.postMessage({ id, error: toWireError(error) }, []);
     } finally {
-      this.#cancelled.delete(id);
+      this.#cancels.delete(id);
     }
   }
 
   readonly #handlers: Handlers = {
-    open: (request) => this.#open(request),
+    open: (request, id) => this.#open(request, this.#signal(id)),
     read: ({ offset, length }) => this.#disk().read(offset, length),
     write: ({ offset, bytes }) => this.#disk().write(offset, bytes).then(nothing),
     writeZeroes: ({ offset, length }) => this.#disk().writeZeroes(offset, length).then(nothing),
     discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
-    export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id)),
+    export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id), this.#signal(id)),
     listSnapshots: () => this.#disk().snapshots.list(),
     createSnapshot: ({ snapshot }) => this.#disk().snapshots.create(snapshot),
     gotoSnapshot: ({ id: snapshot }) => this.#disk().snapshots.goto(snapshot),
@@ -153,9 +186,9 @@ class Server {
     readVmState: ({ id: snapshot, offset, length }) => this.#disk().snapshots.readVmState(snapshot, offset, length),
     writeVmState: ({ offset, bytes, options }) => this.#disk().snapshots.writeVmState(offset, bytes, options),
     discardVmState: () => this.#disk().snapshots.discardVmState().then(nothing),
-    addPassphrase: (request) => addPassphrase(this.#disk().image, request),
-    changePassphrase: (request) => changePassphrase(this.#disk().image, request),
-    erasePassphrase: (request) => erasePassphrase(this.#disk().image, request).then(nothing),
+    addPassphrase: (request, id) => this.#changeKeySlots(id, addPassphrase, request),
+    changePassphrase: (request, id) => this.#changeKeySlots(id, changePassphrase, request),
+    erasePassphrase: (request, id) => this.#changeKeySlots(id, erasePassphrase, request).then(nothing),
     close: () => this.#close(),
     inspect: async ({ directory, blob, backing }) => {
       const files = await this.#openDirectory(directory);
@@ -184,15 +217,25 @@ class Server {
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
   };
 
-  async #open(request: OpenRequest): Promise<DiskInfo> {
+  async #open(request: OpenRequest, signal: AbortSignal): Promise<DiskInfo> {
     if (this.#session !== null) throw new Qcow2Error('BAD_ARGUMENT', 'this worker has a disk open already');
     checkFileName(request.name);
     const files = await this.#openDirectory(request.directory);
-    const disk = await openDiskFile(files, request);
+    const disk = await openDiskFile(files, { ...request, signal });
     const session = new DiskSession(files, disk);
     this.#session = session;
     this.#startCleaning(session);
     return disk.info;
+  }
+
+  #changeKeySlots<Wanted extends DerivationLimit, Result>(
+    id: number,
+    change: (image: Qcow2Image, wanted: Wanted, options: KeySlotOptions) => Promise<Result>,
+    wanted: Wanted,
+  ): Promise<Result> {
+    const { image } = this.#disk();
+    const { maxDerivationWork } = wanted;
+    return this.#keySlots.add((options) => change(image, wanted, { ...options, maxDerivationWork }), this.#signal(id));
   }
 
   /** Now and then, when no request is under way. */
@@ -200,7 +243,7 @@ class Server {
     if (session.cacheCleanInterval === 0) return;
     const milliseconds = Math.min(session.cacheCleanInterval * 1000, LONGEST_INTERVAL_MILLISECONDS);
     this.#cleaning = setInterval(() => {
-      if (this.#running === null) session.cleanCaches();
+      if (this.#idle) session.cleanCaches();
     }, milliseconds);
   }
 
@@ -229,6 +272,7 @@ class Server {
 
   /** Tells the progress, and now and then looks at what has arrived. */
   #betweenSteps(job: JobKind, id: number): BetweenSteps {
+    const signal = this.#signal(id);
     let sliceEnds = 0;
     return async (progress) => {
       const finished = progress.done >= progress.total;
@@ -236,18 +280,21 @@ class Server {
       this.#port.postMessage({ id, progress }, []);
       await nextTask();
       // What is done is not undone: only its answer is left to be sent.
-      if (!finished) this.#checkNotCancelled(id);
+      if (!finished) throwIfCancelled(signal);
       for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
         if (!PASS[job].has(next.request.kind)) break;
         this.#waiting.shift();
-        await this.#answer(next);
+        await this.#carryOut(next);
       }
       sliceEnds = performance.now() + SLICE_MILLISECONDS;
     };
   }
 
-  #checkNotCancelled(id: number): void {
-    if (this.#cancelled.has(id)) throw new Qcow2Error('ABORTED', 'the job was ended by its AbortSignal');
+  /** Aborted when the page cancels the request `id`, which is not answered yet. To be asked for before anything is waited for. */
+  #signal(id: number): AbortSignal {
+    const controller = this.#cancels.get(id) ?? new AbortController();
+    this.#cancels.set(id, controller);
+    return controller.signal;
   }
 
   #disk(): DiskSession {

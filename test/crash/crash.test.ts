@@ -13,10 +13,11 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { createImage, MemoryStorage, newEncryption, openImage } from '../../src/index.js';
+import { createImage, MemoryStorage, openImage } from '../../src/index.js';
 import { inTemporaryDirectory, qemuCreate, qemuImg, qemuIo } from '../interop/qemu.js';
 import { qemuCheckOf, ENCRYPTED_WITH } from './crash-judges.js';
 import { readWhole } from '../support/disk-actions.js';
+import { sharedEncryption } from '../support/encrypted-image.js';
 import { expectSameBytes } from '../support/model-disk.js';
 import { SeededRandom, seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { crashStates, type CrashState } from './crash-states.js';
@@ -36,8 +37,8 @@ function noiseBytes(length: number): Uint8Array {
   return new Uint8Array(length).map((_, index) => 0x80 | (index * 7) | (index >>> 9));
 }
 
-const LUKS = await newEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH });
-const AES = await newEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH });
+const LUKS = await sharedEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH });
+const AES = await sharedEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH });
 
 const SCENARIOS: readonly Scenario[] = [
   {

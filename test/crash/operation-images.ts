@@ -3,7 +3,6 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import {
   createImage,
   MemoryStorage,
-  newEncryption,
   openImage,
   RawDisk,
   type CreateOptions,
@@ -16,6 +15,7 @@ import { amendImage } from '../../src/operations/amend.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { runToEnd } from '../../src/util/steps.js';
 import { inTemporaryDirectory, qemuImg } from '../interop/qemu.js';
+import { sharedEncryption } from '../support/encrypted-image.js';
 import { expectSameBytes } from '../support/model-disk.js';
 import { BACKING_NAME, DATA_NAME, ENCRYPTED_WITH } from './crash-judges.js';
 
@@ -23,8 +23,8 @@ import { BACKING_NAME, DATA_NAME, ENCRYPTED_WITH } from './crash-judges.js';
 export const SIZE = 0x8_0000;
 
 const ENCRYPTIONS = {
-  luks: await newEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH }),
-  aes: await newEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH }),
+  luks: await sharedEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH }),
+  aes: await sharedEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH }),
 };
 
 export interface ImageShape {

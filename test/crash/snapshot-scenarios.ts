@@ -13,9 +13,10 @@ import {
   type Qcow2Image,
 } from '../../src/index.js';
 import type { Storage } from '../../src/storage/storage.js';
+import { sharedEncryption } from '../support/encrypted-image.js';
 import type { SeededRandom } from '../support/seeded-random.js';
 import { SnapshotHistory, type HistoryOptions, type ModelSnapshot } from '../support/snapshot-history.js';
-import { BACKING_NAME } from './crash-judges.js';
+import { BACKING_NAME, ENCRYPTED_WITH } from './crash-judges.js';
 import { RecordingStorage } from './recording-storage.js';
 
 export interface SnapshotScenario {
@@ -27,6 +28,9 @@ export interface SnapshotScenario {
   readonly most?: number;
   readonly history?: HistoryOptions;
 }
+
+const LUKS = await sharedEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH });
+const AES = await sharedEncryption({ format: 'aes', passphrase: ENCRYPTED_WITH });
 
 const packed: HistoryOptions = { compresses: true, resizes: true };
 
@@ -49,6 +53,12 @@ export const SNAPSHOT_SCENARIOS: readonly SnapshotScenario[] = [
   { title: 'refcounts of 64 bits', create: { clusterSize: 512, refcountBits: 64 }, history: packed },
   { title: 'zstd', create: { clusterSize: 4096, compressionType: 'zstd' }, history: packed },
   { title: 'a backing file longer than the disk', create: { clusterSize: 2048 }, backing: true, history: packed },
+  { title: 'LUKS', create: { clusterSize: 4096, encryption: LUKS }, history: { resizes: true } },
+  {
+    title: 'legacy AES over a backing file, with lazy refcounts',
+    create: { clusterSize: 512, encryption: AES, lazyRefcounts: true },
+    backing: true,
+  },
 ];
 
 /** Bytes of the disk when it is made. */
@@ -81,12 +91,13 @@ export interface SnapshotRecording {
 
 /** Opens the file with its backing disk, and caches so small that tables are evicted. */
 export function openForSnapshots(
-  { create: { clusterSize } }: SnapshotScenario,
+  { create: { clusterSize, encryption } }: SnapshotScenario,
   storage: Storage,
   backing: Uint8Array | undefined,
 ): Qcow2Image {
   return openImage(storage, {
     backing: backing ? new RawDisk(new MemoryStorage(backing.slice())) : null,
+    ...(encryption ? { encryption: { ...encryption.opened, borrowed: true } } : {}),
     l2CacheSize: 2 * clusterSize,
     refcountCacheSize: 2 * clusterSize,
   });

@@ -2,6 +2,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { carryOut, type AreaPlan } from '../../src/crypto/key-slot-writes.js';
 import { addKeySlot, changeKeySlot, eraseKeySlots } from '../../src/crypto/luks-amend.js';
+import { webKeyDerivation } from '../../src/crypto/key-derivation.js';
+import type { KeyTools } from '../../src/crypto/luks-key-slots.js';
 import { activeSlots } from '../../src/crypto/luks-volume.js';
 import { openSlots, unlock } from '../../src/crypto/luks.js';
 import { MemoryStorage } from '../../src/index.js';
@@ -233,5 +235,75 @@ describe('erasing', () => {
     expect(await rejection(eraseKeySlots(volume, { passphrase: bytesOf('first') }, limited))).toMatch(
       /^LIMIT: .*slot 2/,
     );
+  });
+});
+
+describe('a slot that is made', () => {
+  /** A machine of a million HMACs a second, whose time is that of its clock alone. */
+  function machine(maxDerivationWork?: number): KeyTools {
+    let time = 0;
+    const pbkdf2: KeyTools['derivation']['pbkdf2'] = (request) => {
+      time += request.iterations / 1000;
+      return webKeyDerivation.pbkdf2({ ...request, iterations: Math.min(request.iterations, 1000) });
+    };
+    const derivation = { isNative: () => true, pbkdf2 };
+    return { ...tools, derivation, now: () => time, ...(maxDerivationWork === undefined ? {} : { maxDerivationWork }) };
+  }
+
+  const adding = (area: TestArea, iterTime: number, keyTools: KeyTools) =>
+    addKeySlot(area.volume, { passphrase: bytesOf('first'), newPassphrase: bytesOf('more'), iterTime }, keyTools);
+
+  it('opens, seven times over, when it was made with the same time, and the passphrase can still be changed', async () => {
+    const area = copyOf(one);
+    const fast = machine();
+    // 100 s at a million HMACs a second: 10^8 HMACs a slot.
+    for (let slot = 1; slot < 8; slot++) {
+      const { plan } = await adding(area, 100_000, fast);
+      carryOut(plan, area.storage);
+      expect((await openSlots(area.volume, bytesOf('more'), fast, { first: true })).slots).toHaveLength(1);
+    }
+    expect((await openSlots(area.volume, bytesOf('more'), fast)).slots).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    carryOut(await eraseKeySlots(area.volume, { slot: 7 }, fast), area.storage);
+    const change = { passphrase: bytesOf('more'), newPassphrase: bytesOf('new'), iterTime: 0 };
+    carryOut((await changeKeySlot(area.volume, change, fast)).plan, area.storage);
+    expect(area.active).toEqual([0, 7]);
+  });
+
+  it('is refused where opening the image would pass it over, or another slot because of it', async () => {
+    const area = copyOf(one);
+    const fast = machine();
+    expect(await rejection(adding(area, 300_000, fast))).toMatch(/^LIMIT: iterTime is 300000; it makes \d+ HMACs/);
+    for (let slot = 1; slot <= 4; slot++) carryOut((await adding(area, 260_000, fast)).plan, area.storage);
+    const before = area.storage.toBytes();
+    expect(await rejection(adding(area, 260_000, fast))).toMatch(
+      /^LIMIT: iterTime is 260000; with it the slot asks for 26000\d+ HMACs of sha256 and all slots for 1300\d+; they may ask for 268435456 each and 1073741824 in all/,
+    );
+    expect(await rejection(adding(area, 100_000, fast))).toMatch(/^LIMIT: iterTime is 100000; with it/);
+    expect(Buffer.compare(area.storage.toBytes(), before)).toBe(0);
+    carryOut((await adding(area, 10_000, fast)).plan, area.storage);
+    expect((await openSlots(area.volume, bytesOf('more'), fast)).slots).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it('is made by who allows the work of it, and opens for who does', async () => {
+    const area = copyOf(one);
+    carryOut((await adding(area, 300_000, machine(2 ** 30))).plan, area.storage);
+    const search = openSlots(area.volume, bytesOf('more'), machine(), { first: true });
+    expect(await rejection(search)).toMatch(/^LIMIT: .* unless maxDerivationWork allows more$/);
+    expect((await openSlots(area.volume, bytesOf('more'), machine(2 ** 30), { first: true })).slots).toEqual([1]);
+  });
+
+  it('is not made when its signal ends it before or after the old passphrase was tried', async () => {
+    for (const derivations of [0, 2]) {
+      const controller = new AbortController();
+      let made = 0;
+      const pbkdf2: KeyTools['derivation']['pbkdf2'] = (request) => {
+        if (++made === derivations) controller.abort();
+        return webKeyDerivation.pbkdf2(request);
+      };
+      if (derivations === 0) controller.abort();
+      const givenUp = { ...tools, derivation: { ...webKeyDerivation, pbkdf2 }, signal: controller.signal };
+      expect(await rejection(adding(copyOf(one), 0, givenUp))).toMatch(/^ABORTED: /);
+      expect(made).toBe(derivations);
+    }
   });
 });

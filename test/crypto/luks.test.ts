@@ -1,8 +1,8 @@
 /** Making and unlocking, and the bounds on what an image may ask for. That QEMU understands the same: `test/interop/`. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { HASH_NAMES } from '../../src/crypto/hashes.js';
 import { webKeyDerivation } from '../../src/crypto/key-derivation.js';
-import { maxWork, slotWork } from '../../src/crypto/key-limits.js';
+import { slotOrder, slotWork, workLimits } from '../../src/crypto/key-limits.js';
 import { addKeySlot } from '../../src/crypto/luks-amend.js';
 import { createLuks, luksAreaBytes, type LuksOptions } from '../../src/crypto/luks-create.js';
 import type { KeyTools } from '../../src/crypto/luks-key-slots.js';
@@ -80,15 +80,34 @@ describe('a new header area', () => {
       derivation: {
         ...webKeyDerivation,
         pbkdf2: (request) => {
-          time += request.iterations / 20; // 20,000 HMACs a second
+          time += request.iterations / 1000; // 1,000,000 HMACs a second
           return webKeyDerivation.pbkdf2(request);
         },
       },
     };
     const { area } = await createLuks({ iterTime: 500 }, bytesOf(PASSPHRASE), slow);
     const { header } = volumeOf(area);
-    expect(header.slots[0]?.iterations).toBe(5000); // two HMACs an iteration
-    expect(header.keyDigestIterations).toBe(1250); // one, and an eighth of the time
+    expect(header.slots[0]?.iterations).toBe(250_000); // two HMACs an iteration
+    expect(header.keyDigestIterations).toBe(62_500); // one, and an eighth of the time
+  });
+
+  it('is made and opened where there is no secure context: no WebCrypto but its random numbers', async () => {
+    const { getRandomValues } = globalThis.crypto;
+    vi.stubGlobal('crypto', { getRandomValues: getRandomValues.bind(globalThis.crypto) });
+    try {
+      const uuids = await Promise.all(
+        [1, 2].map(async () => {
+          const volume = volumeOf(await newArea(PASSPHRASE));
+          expect((await unlock(volume, bytesOf(PASSPHRASE), tools)).slot).toBe(0);
+          return volume.header.uuid;
+        }),
+      );
+      for (const uuid of uuids)
+        expect(uuid).toMatch(/^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
+      expect(new Set(uuids).size).toBe(2);
+    } finally {
+      vi.unstubAllGlobals();
+    }
   });
 
   it('opens with the empty passphrase where it was made with it, as QEMU has it, and not otherwise', async () => {
@@ -181,7 +200,8 @@ describe('an image that asks for too much', () => {
     const area = withIterations(await newArea(PASSPHRASE), 0, 0xffff_ffff);
     const idle = idleTools();
     expect(await rejection(unlock(volumeOf(area), bytesOf(PASSPHRASE), idle))).toBe(
-      'LIMIT: trying the passphrase on all key slots may take 268435456 HMACs in all; slot 0 asks for 8589935590',
+      'LIMIT: the passphrase could not be tried on all key slots: slot 0 for 8589935590 HMACs of sha256; ' +
+        'they may ask for 268435456 each and 1073741824 in all, unless maxDerivationWork allows more',
     );
     expect(idle.made).toEqual([]);
   });
@@ -189,18 +209,22 @@ describe('an image that asks for too much', () => {
   it('is refused also when it is the digest of the key that asks', async () => {
     const area = withIterations(await newArea(PASSPHRASE), 'digest', 0xffff_ffff);
     const idle = idleTools();
-    expect(await rejection(unlock(volumeOf(area), bytesOf(PASSPHRASE), idle))).toMatch(/slot 0 asks for 4294969295$/);
+    expect(await rejection(unlock(volumeOf(area), bytesOf(PASSPHRASE), idle))).toMatch(
+      /slot 0 for 4294969295 HMACs of sha256; they may/,
+    );
     expect(idle.made).toEqual([]);
   });
 
-  it('may ask for less where the hash runs in JavaScript', async () => {
+  it('may ask for less where the hash runs in JavaScript, and for a quarter where an HMAC takes four times as long', async () => {
     const area = withIterations(await newArea(PASSPHRASE, { hash: 'ripemd160' }), 0, 2 ** 24);
     expect(await rejection(unlock(volumeOf(area), bytesOf(PASSPHRASE), idleTools()))).toMatch(
-      /^LIMIT: .* may take 67108864 HMACs in all; slot 0 asks for 67109864$/,
+      /^LIMIT: .*: slot 0 for 67109864 HMACs of ripemd160; they may ask for 67108864 each and 268435456 in all/,
     );
+    const native = { derivation: { ...webKeyDerivation, isNative: () => true } };
+    expect(workLimits(native, 'sha512')).toEqual({ slot: 2 ** 26, total: 2 ** 28 });
   });
 
-  it('has its slots share one limit, and those that fit are tried', async () => {
+  it('has its slots share one limit, and those that fit are tried, the cheapest first', async () => {
     let area = await withAdded(await newArea(PASSPHRASE), 'second', 'third');
     for (const [slot, iterations] of [
       [0, 60],
@@ -211,9 +235,9 @@ describe('an image that asks for too much', () => {
     area = withIterations(area, 'digest', 5);
     const idle = idleTools({ maxDerivationWork: 200 }); // two HMACs an iteration: 125, 125 and 45
     expect(await rejection(unlock(volumeOf(area), bytesOf(PASSPHRASE), idle))).toMatch(
-      /200 HMACs in all; slot 1 asks for 125$/,
+      /: slot 1 for 125 HMACs of sha256; they may ask for 200 each and 200 in all/,
     );
-    expect(idle.made).toEqual([60, 5, 20, 5]);
+    expect(idle.made).toEqual([20, 5, 60, 5]);
   });
 
   it('is opened all the same by who has a slot that does not', async () => {
@@ -230,12 +254,41 @@ describe('an image that asks for too much', () => {
     expect((await unlock(volume, bytesOf(PASSPHRASE), { ...tools, maxDerivationWork: exact })).slot).toBe(0);
   });
 
-  it('is none that QEMU made by default: eight slots of a fast machine are within the limit', async () => {
-    const { header } = volumeOf(await newArea(PASSPHRASE));
-    const slots = header.slots.map((slot) => ({ ...slot, active: true, iterations: 8_400_000 }));
-    const measured = { ...header, slots, keyDigestIterations: 2_100_000 };
-    const work = slots.reduce((sum, _, index) => sum + slotWork(measured, 'sha256', index), 0);
-    expect(work * 1.5).toBeLessThan(maxWork(tools, 'sha256'));
+  it.each([0, -1, NaN, '8' as never])('is not bounded by %s', async (maxDerivationWork) => {
+    const search = unlock(volumeOf(await newArea(PASSPHRASE)), bytesOf(PASSPHRASE), { ...tools, maxDerivationWork });
+    expect(await rejection(search)).toBe(
+      `BAD_ARGUMENT: maxDerivationWork is ${String(maxDerivationWork)}; it must be more than 0`,
+    );
+  });
+
+  /** Eight slots, measured on a machine with SHA instructions, and what QEMU's `iter-time` makes of them. */
+  const eightSlots = (iterTime: number, speed: number) => ({
+    keyBytes: 64,
+    keyDigestIterations: (2_100_000 * iterTime * speed) / 2000,
+    slots: Array.from({ length: 8 }, () => ({ iterations: (8_400_000 * iterTime * speed) / 2000 })),
+  });
+  const triedOf = (counts: ReturnType<typeof eightSlots>, native: boolean) => {
+    const limits = workLimits({ derivation: { ...webKeyDerivation, isNative: () => native } }, 'sha256');
+    return slotOrder(counts, 'sha256', [0, 1, 2, 3, 4, 5, 6, 7], limits).tried.length;
+  };
+
+  it('is none that QEMU made by default: eight slots of a fast machine are tried, with WebCrypto and without', () => {
+    expect(triedOf(eightSlots(2000, 1.7), true)).toBe(8);
+    expect(triedOf(eightSlots(2000, 1.7), false)).toBe(8);
+    expect(triedOf(eightSlots(10_000, 1), true)).toBe(8);
+    expect(triedOf(eightSlots(10_000, 1), false)).toBe(0);
+  });
+
+  it('takes minutes at most, however its slots are made', () => {
+    const speeds = { native: 5_700_000, javascript: 600_000 }; // HMACs a second of SHA-256 and SHA-224, measured
+    for (const native of [true, false]) {
+      const { slot, total } = workLimits({ derivation: { ...webKeyDerivation, isNative: () => native } }, 'sha256');
+      const speed = native ? speeds.native : speeds.javascript;
+      expect(slot / speed, 'seconds of a slot').toBeLessThan(native ? 60 : 120);
+      expect(total / speed, 'seconds of all').toBeLessThan(native ? 240 : 480);
+      const slots = Array.from({ length: 8 }, () => ({ iterations: slot / 2 - 1 }));
+      expect(triedOf({ keyBytes: 64, keyDigestIterations: 1, slots }, native)).toBe(4);
+    }
   });
 
   it('can be given up between two slots', async () => {

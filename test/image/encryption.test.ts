@@ -17,12 +17,14 @@ import {
   newEncryption,
   openChain,
   openImage,
+  resizeImage,
   runToEnd,
   unlockImage,
   type CreateSectorCipher,
   type ImageEncryption,
   type Qcow2Error,
 } from '../../src/index.js';
+import { cryptoAreaOf } from '../../src/format/header.js';
 import { createSectorCipher } from '../../src/kernels/index.js';
 import {
   AES,
@@ -128,17 +130,22 @@ describe.each(FORMATS)('an image encrypted with $format', (encryption) => {
       () => locked.write(0x2_0000, new Uint8Array(4096)),
       () => locked.write(0x2_0000, new Uint8Array(5)),
       () => locked.writeZeroes(100, 5),
+      () => locked.writeZeroes(0, 0x1_0000),
+      () => locked.discard(0, 0x1_0000),
+      () => locked.resize(SIZE + 512),
+      () => runToEnd(resizeImage(locked, { size: SIZE - 512, shrink: true })),
       () => copiedEncryption(locked),
     ]) {
       expect(await errorOf(use)).toMatchObject({ code: 'KEY_NEEDED' });
     }
+    expect([...locked.extents(0, SIZE)].map(({ kind }) => kind)).toEqual(['data', 'unallocated']);
     locked.close();
+    expectSameBytes(storage.toBytes(), before, 'the file');
     const { corruptions, leaks } = runToEnd(checkImage(storage));
     expect({ corruptions, leaks }).toEqual({ corruptions: 0, leaks: 0 });
     const again = await openEncrypted(storage);
     expectSameBytes(readWhole(again), new Uint8Array(SIZE).fill(1, 0, 10_000), 'the disk');
     again.close();
-    expect(storage.size).toBe(before.length);
   });
 
   it('has its cipher wiped on close, once, and not a borrowed one', async () => {
@@ -208,6 +215,44 @@ describe('opening an image that is not encrypted', () => {
     (await openEncrypted(storage)).close();
   });
 
+  it('is refused by who requires an encryption, before anything else is opened', async () => {
+    const plain = await plainImage();
+    const below = new MemoryStorage();
+    createImage(below, { ...shape, backing: { name: 'base', format: 'raw' } });
+    const opener = () => expect.unreachable('the backing file is not asked for');
+    const why = 'the image is not encrypted, and it must be encrypted';
+    for (const [requireEncryption, message] of [
+      [true, why],
+      ['luks', `${why} with LUKS`],
+      ['aes', `${why} with AES`],
+    ] as const) {
+      for (const storage of [plain, below]) {
+        const open = () => openEncrypted(storage, { requireEncryption, opener });
+        expect(await errorOf(open)).toMatchObject({ code: 'BAD_ARGUMENT', message });
+      }
+    }
+    (await openEncrypted(plain, { requireEncryption: false })).close();
+  });
+
+  it('is no concern of the files below one that is encrypted as required', async () => {
+    const storage = await newEncrypted({
+      encryption: LUKS,
+      create: { ...shape, backing: { name: 'base', format: 'qcow2' } },
+    });
+    for (const requireEncryption of [true, 'luks'] as const) {
+      (await openEncrypted(storage, { requireEncryption, opener: plainImage })).close();
+    }
+    expect(await errorOf(() => openEncrypted(storage, { requireEncryption: 'aes' }))).toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: 'the image is encrypted with LUKS, and it must be encrypted with AES',
+    });
+    const unknown = 'LUKS' as never;
+    expect(await errorOf(() => openEncrypted(storage, { requireEncryption: unknown }))).toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: 'requireEncryption must be true, false, "luks" or "aes"',
+    });
+  });
+
   it('is a clear error where another file with another encryption took its place meanwhile', async () => {
     const { storage, image } = await freshEncrypted(LUKS, shape);
     image.inactivate();
@@ -216,6 +261,121 @@ describe('opening an image that is not encrypted', () => {
       code: 'KEY_NEEDED',
       message: 'the encryption is none instead of luks now; close the image and open it again',
     });
+  });
+});
+
+describe.each(FORMATS)('a new encryption with $format', (encryption) => {
+  const fresh = () => newEncryption({ ...encryption, passphrase: PASSPHRASE });
+
+  it('opens its image without a second derivation, and has the image wipe the key', async () => {
+    const made = await fresh();
+    const storage = new MemoryStorage();
+    createImage(storage, { ...shape, encryption: made });
+    const image = openImage(storage, { encryption: made.opened });
+    image.write(0, new Uint8Array(512).fill(1));
+    image.close();
+    const message = /^the key of encryption was wiped, when .* was closed, or by who made it; unlock the image again$/;
+    expect(await errorOf(() => openImage(storage, { encryption: made.opened }))).toMatchObject({
+      code: 'CLOSED',
+      message: expect.stringMatching(message) as string,
+    });
+    (await openEncrypted(storage)).close();
+  });
+
+  it('is that of one image: another is refused and left alone, and the same file may be made anew', async () => {
+    const made = await fresh();
+    const storage = new MemoryStorage();
+    createImage(storage, { ...shape, encryption: made });
+    createImage(storage, { ...shape, encryption: { ...made } });
+    const second = new MemoryStorage(new Uint8Array(100).fill(7));
+    for (const encryptionOfFirst of [made, { ...made, opened: { ...made.opened } }]) {
+      expect(await errorOf(() => createImage(second, { ...shape, encryption: encryptionOfFirst }))).toMatchObject({
+        code: 'BAD_ARGUMENT',
+        message:
+          'encryption is that of another image already, which would have the same key; call newEncryption() for each image',
+      });
+    }
+    expectSameBytes(second.toBytes(), new Uint8Array(100).fill(7), 'the second file');
+    const image = openImage(storage, { encryption: made.opened });
+    createImage(second, { ...shape, encryption: copiedEncryption(image)! });
+    image.close();
+    (await openEncrypted(second)).close();
+  });
+
+  it('wipes its key when it is disposed of, and not a borrowed one', async () => {
+    const ciphers = watchedCiphers();
+    const made = await newEncryption({ ...encryption, passphrase: PASSPHRASE }, { createCipher: ciphers.create });
+    const storage = new MemoryStorage();
+    createImage(storage, { ...shape, encryption: made });
+    const image = openImage(storage, { encryption: made.opened });
+    copiedEncryption(image)!.dispose();
+    expect(ciphers.alive()).toBe(1);
+    image.close();
+    const unused = await newEncryption({ ...encryption, passphrase: PASSPHRASE }, { createCipher: ciphers.create });
+    expect(ciphers.alive()).toBe(1);
+    unused.dispose();
+    expect(ciphers.alive()).toBe(0);
+    expect(await errorOf(() => unused.opened.cipher.encrypt(new Uint8Array(512), 0))).toMatchObject({ code: 'CLOSED' });
+  });
+});
+
+describe('the work of deriving keys', () => {
+  it('is bounded by who opens, adds or makes', async () => {
+    const storage = await newEncrypted({ encryption: LUKS, create: shape });
+    const little = { maxDerivationWork: 2999 }; // a slot of the fewest iterations takes 3000
+    for (const operation of [
+      () => unlockImage(storage, PASSPHRASE, little),
+      () => openEncrypted(storage, { unlock: little }),
+      () => newEncryption({ ...LUKS, passphrase: PASSPHRASE }, little),
+      () => newEncryption({ ...LUKS, iterTime: 1, passphrase: PASSPHRASE }, little),
+    ]) {
+      expect(await errorOf(operation)).toMatchObject({ code: 'LIMIT' });
+    }
+    expect(await errorOf(() => unlockImage(storage, PASSPHRASE, { maxDerivationWork: NaN }))).toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: 'maxDerivationWork is NaN; it must be more than 0',
+    });
+    const image = await openEncrypted(storage, { unlock: { maxDerivationWork: 3000 } });
+    const change = { passphrase: PASSPHRASE, newPassphrase: 'other', iterTime: 0 };
+    // Both slots are to open within the limit: 3000 each.
+    const added = () => addPassphrase(image, change, { maxDerivationWork: 5999 });
+    expect(await errorOf(added)).toMatchObject({ code: 'LIMIT' });
+    expect(await addPassphrase(image, change, { maxDerivationWork: 6000 })).toBe(1);
+    const erase = () => erasePassphrase(image, { passphrase: 'other' }, { maxDerivationWork: 5999 });
+    expect(await errorOf(erase)).toMatchObject({ code: 'LIMIT' });
+    image.close();
+  });
+
+  it('ends with its signal, also where a new encryption is made', async () => {
+    const signal = AbortSignal.abort();
+    for (const format of FORMATS) {
+      const making = () => newEncryption({ ...format, passphrase: PASSPHRASE }, { signal });
+      if (format.format === 'luks') expect(await errorOf(making)).toMatchObject({ code: 'ABORTED' });
+      else (await newEncryption({ ...format, passphrase: PASSPHRASE }, { signal })).dispose();
+    }
+  });
+});
+
+describe('the info of an image that is locked', () => {
+  it.each([
+    ['the cipher', 8, 'serpent', { cipherName: 'serpent', cipherMode: 'xts-plain64', hash: 'sha256' }],
+    ['the mode', 40, 'lrw-benbi', { cipherName: 'aes', cipherMode: 'lrw-benbi', hash: 'sha256' }],
+    ['the hash', 72, 'whirlpool', { cipherName: 'aes', cipherMode: 'xts-plain64', hash: 'whirlpool' }],
+  ])('names what is not supported: %s', async (_, at, name, names) => {
+    const storage = await newEncrypted({ encryption: LUKS, create: shape });
+    const before = openImage(storage, { encryption: null });
+    const known = imageInfo(before).encryption;
+    expect(known).toMatchObject({ supported: true, cipher: 'aes-256', cipherName: 'aes', cipherMode: 'xts-plain64' });
+    const field = new Uint8Array(32);
+    field.set(new TextEncoder().encode(name));
+    storage.write(cryptoAreaOf(before.header)!.offset + at, field);
+    before.close();
+    const locked = openImage(storage, { encryption: null });
+    const { cipher, mode, iv, ...facts } = known as Extract<typeof known, { supported: true }>;
+    expect([cipher, mode, iv]).toEqual(['aes-256', 'xts', 'plain64']);
+    expect(imageInfo(locked).encryption).toEqual({ ...facts, ...names, supported: false });
+    locked.close();
+    expect(await errorOf(() => openEncrypted(storage))).toMatchObject({ code: 'UNSUPPORTED' });
   });
 });
 

@@ -78,7 +78,7 @@ async function expectSameInfo(file: string, passphrase: Passphrase): Promise<voi
   const info = qemuInfo(file) as { 'format-specific': { data: { encrypt: unknown } } };
   await withOurs(file, passphrase, (image) => {
     const { encryption } = imageInfo(image);
-    if (encryption?.format !== 'luks') throw new Error('it is no LUKS image');
+    if (encryption?.format !== 'luks' || !encryption.supported) throw new Error('it is no LUKS image of ours');
     expect(info['format-specific'].data.encrypt).toMatchObject({
       format: 'luks',
       'cipher-alg': encryption.cipher,

@@ -7,6 +7,7 @@ import {
   type ChainOptions,
   type CreateOptions,
   type EncryptionSettings,
+  type NewEncryption,
   type Qcow2Image,
 } from '../../src/index.js';
 import type { Storage } from '../../src/storage/storage.js';
@@ -31,7 +32,7 @@ export async function createEncrypted(storage: Storage, shape: EncryptedShape): 
   const { encryption, create, passphrase = PASSPHRASE } = shape;
   const made = await newEncryption({ ...encryption, passphrase });
   createImage(storage, { ...create, encryption: made });
-  made.opened.cipher.wipe();
+  made.dispose();
 }
 
 export async function newEncrypted(shape: EncryptedShape): Promise<MemoryStorage> {
@@ -42,6 +43,12 @@ export async function newEncrypted(shape: EncryptedShape): Promise<MemoryStorage
 
 export function openEncrypted(storage: Storage, options: ChainOptions = {}): Promise<Qcow2Image> {
   return openChain(storage, { passphrase: PASSPHRASE, ...options });
+}
+
+/** For images by the dozen with one key, whose cipher nobody wipes; a real image has a key of its own. */
+export async function sharedEncryption(settings: EncryptionSettings): Promise<NewEncryption> {
+  const made = await newEncryption(settings);
+  return { ...made, opened: { ...made.opened, borrowed: true } };
 }
 
 /** Creates and opens. */

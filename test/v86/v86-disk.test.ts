@@ -21,7 +21,7 @@ function delayedRemote(size: number, delay: { read: number; write: number }): Re
   const info = { size, readOnly: false, path: 'disks/a.qcow2', version: 3, clusterSize: 65536 } as const;
   return {
     bytes,
-    info: { ...info, refcountBits: 16, lazyRefcounts: false, encryption: null, backingFile: null },
+    info: { ...info, refcountBits: 16, lazyRefcounts: false, encryption: null, cipher: null, backingFile: null },
     snapshots: noSnapshots(),
     read: async (offset, length) => {
       await later(delay.read);

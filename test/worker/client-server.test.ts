@@ -38,6 +38,7 @@ describe('a disk behind the worker protocol', () => {
       refcountBits: 8,
       lazyRefcounts: false,
       encryption: null,
+      cipher: null,
       backingFile: null,
     });
     expect([...folder.files.keys()]).toEqual(['disk.qcow2']);

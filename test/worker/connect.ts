@@ -2,7 +2,7 @@
 import type { ClientPort } from '../../src/worker/client.js';
 import { WorkerClient } from '../../src/worker/client.js';
 import type { OpenDirectory } from '../../src/worker/image-files.js';
-import type { OpenRequest } from '../../src/worker/protocol.js';
+import type { MessageToPage, MessageToWorker, OpenRequest } from '../../src/worker/protocol.js';
 import { serve, type ServerPort } from '../../src/worker/server.js';
 
 export interface Connection {
@@ -26,6 +26,40 @@ export function connect(openDirectory: OpenDirectory): Connection {
 /** For `afterEach`: an open port keeps the process alive. */
 export function closeConnections(): void {
   for (const port of open.splice(0)) port.close();
+}
+
+export interface DirectServer {
+  /** Has arrived when it returns, and has been begun if nothing else is under way. */
+  readonly send: (message: MessageToWorker) => void;
+  /** What the server says next; first of all that it is ready. One wait at a time. */
+  readonly nextAnswer: () => Promise<MessageToPage>;
+}
+
+/** A server without a channel, which would give it a copy of each message, and later. */
+export function directServer(openDirectory: OpenDirectory): DirectServer {
+  const answers: MessageToPage[] = [];
+  let deliver: (message: MessageToWorker) => void = () => {};
+  let wake: () => void = () => {};
+  const port: ServerPort = {
+    postMessage: (message) => {
+      answers.push(message);
+      wake();
+    },
+    addEventListener: (_, listener) => {
+      deliver = (data) => listener({ data } as MessageEvent<MessageToWorker>);
+    },
+  };
+  serve(port, { openDirectory });
+  const nextAnswer = async (): Promise<MessageToPage> => {
+    for (;;) {
+      const answer = answers.shift();
+      if (answer !== undefined) return answer;
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  };
+  return { send: (message) => deliver(message), nextAnswer };
 }
 
 export function openRequest(options: Partial<Omit<OpenRequest, 'kind'>> = {}): OpenRequest {

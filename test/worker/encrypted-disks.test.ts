@@ -4,7 +4,7 @@
  * - images are inspected and stored without it, and what is exported stays encrypted, behind the same passphrases;
  * - no message to the page, error or not, has a passphrase in it.
  */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   checkImage,
   listSnapshots,
@@ -14,6 +14,8 @@ import {
   runToEnd,
   type Qcow2Image,
 } from '../../src/index.js';
+import { Qcow2Error } from '../../src/errors.js';
+import { WindowedCipher } from '../../src/kernels/cipher-wasm.js';
 import type { WorkerClient } from '../../src/worker/client.js';
 import { OpfsDisk } from '../../src/worker/opfs-disk.js';
 import type { ExportContent } from '../../src/worker/protocol.js';
@@ -21,7 +23,7 @@ import { storeStream } from '../../src/worker/store-stream.js';
 import { patternBytes } from '../storage/conformance.js';
 import { readWhole } from '../support/disk-actions.js';
 import { AES, LUKS } from '../support/encrypted-image.js';
-import { closeConnections, connect, openRequest } from './connect.js';
+import { closeConnections, connect, directServer, openRequest } from './connect.js';
 import { MemoryFolder } from './memory-files.js';
 import { expectSameBytes } from './same-bytes.js';
 
@@ -164,6 +166,46 @@ describe.each([LUKS, AES])('a disk encrypted with $format', (encryption) => {
   });
 });
 
+describe('a disk in cipher mode ctr', () => {
+  it('is exported with an encryption of its own only, or as the file it is', async () => {
+    const create = { size: MIB, clusterSize: 4096, encryption: { ...LUKS, mode: 'ctr' } } as const;
+    const disk = await openDisk({ create, passphrase: PASSPHRASE });
+    await disk.write(0, patternBytes(30_000));
+    await disk.snapshots.create({ name: 'one' });
+    for (const content of [
+      { of: 'disk', snapshots: true },
+      { of: 'snapshot', key: 'one' },
+    ] as const) {
+      await expect(exported(content)).rejects.toMatchObject({ code: 'KEY_NEEDED' });
+      const encryption = { ...LUKS, passphrase: OTHER };
+      const copy = await opened(await exported({ ...content, encryption }), OTHER);
+      expectSameBytes(readWhole(copy).subarray(0, 30_000), patternBytes(30_000));
+      copy.close();
+    }
+    (await opened(await exported({ of: 'file' }))).close();
+    await disk.close();
+    expect([...folder.files.keys()].filter((name) => name !== 'disk.qcow2')).toHaveLength(1);
+  });
+});
+
+describe('what the compiler would refuse', () => {
+  const wrong = (value: unknown): never => value as never;
+
+  it.each([
+    ['a format that there is none of', { format: 'LUKS' }, PASSPHRASE, 'encryption.format is "LUKS"; it must be'],
+    ['no settings', null, PASSPHRASE, 'encryption.format is undefined; it must be'],
+    ['a passphrase that is a number', LUKS, 4711, 'passphrase is a Number; it must be text or a Uint8Array'],
+    ['a passphrase that is null', LUKS, null, 'passphrase is null; it must be text or a Uint8Array'],
+  ])('makes no disk, and leaves nothing behind: %s', async (_, encryption, passphrase, message) => {
+    const create = { size: MIB, encryption: wrong(encryption) };
+    await expect(openDisk({ create, passphrase: wrong(passphrase) })).rejects.toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining(message) as string,
+    });
+    expect([folder.files.size, folder.claims.size]).toEqual([0, 0]);
+  });
+});
+
 describe('the passphrases of a disk', () => {
   it('are changed, added and erased; the disk goes on, and so do exports', async () => {
     const disk = await created(LUKS);
@@ -185,7 +227,7 @@ describe('the passphrases of a disk', () => {
     expectSameBytes(await again.read(0, 4096), patternBytes(4096));
   });
 
-  it('keep their order with reads and writes', async () => {
+  it('keep their order, and hold nothing back that comes after them', async () => {
     const disk = await created(LUKS);
     const order: string[] = [];
     const note = (what: string) => () => void order.push(what);
@@ -195,7 +237,7 @@ describe('the passphrases of a disk', () => {
       disk.read(0, 512).then(note('read')),
       disk.changePassphrase({ passphrase: OTHER, newPassphrase: PASSPHRASE, iterTime: 0 }).then(note('back')),
     ]);
-    expect(order).toEqual(['write', 'change', 'read', 'back']);
+    expect(order).toEqual(['write', 'read', 'change', 'back']);
     await disk.close();
     await (await openDisk({ passphrase: PASSPHRASE })).close();
   });
@@ -208,6 +250,110 @@ describe('the passphrases of a disk', () => {
     await plain.close();
     const aes = await created(AES);
     await expect(aes.changePassphrase(request)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+  });
+});
+
+describe('a plain disk in the place of an encrypted one', () => {
+  const plain = async () => {
+    await (await openDisk({ create: { size: MIB } })).close();
+    return folder.content('disk.qcow2').slice();
+  };
+
+  it.each([LUKS, AES])(
+    'is refused where one with $format would have been created, and stays as it was',
+    async (own) => {
+      const before = await plain();
+      const name = own.format.toUpperCase();
+      await expect(openDisk({ create: { size: MIB, encryption: own }, passphrase: PASSPHRASE })).rejects.toMatchObject({
+        code: 'BAD_ARGUMENT',
+        message: `the image is not encrypted, and it must be encrypted with ${name}`,
+      });
+      expectSameBytes(folder.content('disk.qcow2'), before);
+      expect(folder.claims.size).toBe(0);
+    },
+  );
+
+  it('is refused by who requires an encryption, and opened by a passphrase alone, as in QEMU', async () => {
+    await plain();
+    for (const requireEncryption of [true, 'luks', 'aes'] as const) {
+      const refused = openDisk({ passphrase: PASSPHRASE, requireEncryption });
+      await expect(refused).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    }
+    expect((await openDisk({ passphrase: PASSPHRASE })).info.encryption).toBeNull();
+  });
+
+  it('or one in another format, is refused too; one in its format opens', async () => {
+    await (await created(LUKS)).close();
+    const other = { create: { size: MIB, encryption: AES }, passphrase: PASSPHRASE };
+    await expect(openDisk(other)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    const same = { ...other, create: { size: MIB, encryption: LUKS }, requireEncryption: true };
+    expect((await openDisk(same)).info.encryption).toBe('luks');
+  });
+});
+
+describe('the work of deriving keys', () => {
+  it('is bounded where a disk is opened, and where its passphrases are changed', async () => {
+    const disk = await created(LUKS);
+    const request = { passphrase: PASSPHRASE, newPassphrase: OTHER, iterTime: 0 };
+    const little = { maxDerivationWork: 2999 }; // a slot of the fewest iterations takes 3000
+    await expect(disk.addPassphrase({ ...request, ...little })).rejects.toMatchObject({ code: 'LIMIT' });
+    await expect(disk.changePassphrase({ ...request, ...little })).rejects.toMatchObject({ code: 'LIMIT' });
+    expect(await disk.addPassphrase({ ...request, maxDerivationWork: 6000 })).toBe(1);
+    await expect(disk.erasePassphrase(OTHER, little)).rejects.toMatchObject({ code: 'LIMIT' });
+    await disk.erasePassphrase(OTHER, { maxDerivationWork: 6000 });
+    await disk.close();
+    await expect(openDisk({ passphrase: PASSPHRASE, ...little })).rejects.toMatchObject({ code: 'LIMIT' });
+    const create = { size: MIB, encryption: LUKS };
+    const another = openDisk({ name: 'another', create, passphrase: PASSPHRASE, ...little });
+    await expect(another).rejects.toMatchObject({ code: 'LIMIT' });
+    await openDisk({ passphrase: PASSPHRASE, maxDerivationWork: 3000 });
+  });
+
+  it('ends with the signal, and leaves nothing behind', async () => {
+    const disk = await created(LUKS);
+    const signal = AbortSignal.abort();
+    const request = { passphrase: PASSPHRASE, newPassphrase: OTHER, iterTime: 0 };
+    await expect(disk.addPassphrase(request, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(disk.changePassphrase(request, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(disk.erasePassphrase(PASSPHRASE, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    const copy = { of: 'disk', snapshots: true, encryption: { ...LUKS, passphrase: OTHER } } as const;
+    await expect(client.call({ kind: 'export', content: copy }, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await disk.close();
+    const { send, nextAnswer } = directServer(folder.openDirectory);
+    expect(await nextAnswer()).toEqual({ ready: true });
+    // One that is there, one that is to be made, and one that waits for both.
+    for (const [id, name] of ['disk.qcow2', 'new.qcow2', 'another.qcow2'].entries()) {
+      const create = { size: MIB, encryption: LUKS };
+      send({ id, request: openRequest({ name, create, passphrase: PASSPHRASE }) });
+      send({ cancel: id });
+    }
+    for (const id of [0, 1, 2]) expect(await nextAnswer()).toMatchObject({ id, error: { code: 'ABORTED' } });
+    expect([[...folder.files.keys()], folder.claims.size]).toEqual([['disk.qcow2'], 0]);
+  });
+});
+
+describe('a new disk that can not be written', () => {
+  const request = { create: { size: MIB, encryption: LUKS }, passphrase: PASSPHRASE };
+
+  it('has its key wiped, whatever failed', async () => {
+    const wipe = vi.spyOn(WindowedCipher.prototype, 'wipe');
+    for (const method of ['createTemporary', 'replace', 'open'] as const) {
+      wipe.mockClear();
+      vi.spyOn(folder, method).mockRejectedValueOnce(new Qcow2Error('IO', `no ${method}`));
+      await expect(openDisk(request)).rejects.toMatchObject({ code: 'IO', message: `no ${method}` });
+      // That of the key slot, and that of the image.
+      expect(wipe.mock.contexts.length, method).toBe(2);
+      expect(new Set(wipe.mock.contexts).size, method).toBe(2);
+      expect([folder.files.size, folder.claims.size]).toEqual([0, 0]);
+    }
+    vi.restoreAllMocks();
+  });
+
+  it('says what went wrong, also where the half of it that is there can not be removed', async () => {
+    vi.spyOn(folder, 'replace').mockRejectedValueOnce(new Qcow2Error('NO_SPACE', 'the disk is full'));
+    vi.spyOn(folder, 'remove').mockRejectedValueOnce(new Qcow2Error('IO', 'it is in use'));
+    await expect(openDisk(request)).rejects.toMatchObject({ code: 'NO_SPACE', message: 'the disk is full' });
+    vi.restoreAllMocks();
   });
 });
 

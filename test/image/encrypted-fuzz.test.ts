@@ -1,0 +1,17 @@
+/** Fuzz of encrypted images; see `encrypted-fuzz-run.ts` for what it proves. */
+import { describe, expect, it } from 'vitest';
+import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
+import { fuzzEncryption, imageToFuzz } from './encrypted-fuzz-run.js';
+
+const ROUNDS = 150;
+
+describe('an encrypted image with a damaged header, key slots or extension', () => {
+  it('ends in success or with a Qcow2Error, soon, and with nothing written elsewhere', { timeout: 300_000 }, () =>
+    withSeed('fuzz of encryption', seedOfThisRun(71), async (random) => {
+      const successes = await fuzzEncryption(await imageToFuzz(), ROUNDS, random);
+      // Some damages do not matter, and some uses do not meet them.
+      expect(successes).toBeGreaterThan(ROUNDS);
+      expect(successes).toBeLessThan(ROUNDS * 7);
+    }),
+  );
+});
