@@ -1,6 +1,6 @@
 /**
- * The Debian packages that the tests need: QEMU's tools to compare with, Chromium, and the tools that look into ext4. As root
- * on Debian they are installed; elsewhere what is missing is said, and how to get it. A test is never skipped for want of one.
+ * The Debian packages that the tests need: QEMU's tools to compare with, Chromium, the tools that look into ext4, and what unpacks
+ * QEMU's own tests. As root on Debian they are installed; elsewhere what is missing is said, and how to get it. A test is never skipped for want of one.
  */
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
@@ -8,6 +8,7 @@ import { delimiter, join } from 'node:path';
 
 const PACKAGES = [
   { name: 'qemu-utils', tools: ['qemu-img', 'qemu-io'], projects: ['interop', 'browser'] },
+  { name: 'xz-utils', tools: ['xz'], projects: ['interop'] },
   { name: 'e2fsprogs', tools: ['debugfs', 'e2fsck'], projects: ['interop', 'browser'] },
   { name: 'chromium', tools: ['chromium'], projects: ['browser'] },
 ];

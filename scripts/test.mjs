@@ -1,11 +1,14 @@
 /**
  * npm test [-- project ...]: everything that has to hold, from a fresh clone: tools, build, lint, guest and demo, then the
- * tests of the projects named (unit, interop, browser), or of all. The last line says how many passed and failed.
+ * tests of the projects named (unit, interop, browser), or of all; with interop some of QEMU's own suite. The last line says
+ * how many passed and failed.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from './build.mjs';
+import { passingTests, runIotests } from './iotests.mjs';
+import { NoSuite } from './iotests-suite.mjs';
 import { lint } from './lint.mjs';
 import { ROOT } from './stale.mjs';
 import { provideTools } from './test-tools.mjs';
@@ -46,6 +49,32 @@ function runTests(projects) {
   };
 }
 
+/** The cheapest tests of QEMU's own suite. Where it can't be had, these are skipped, and it is said why. */
+async function runCheapestIotests() {
+  const tests = passingTests({ cheapest: true });
+  try {
+    const passed = await runIotests(tests);
+    return { passed, failed: tests.length - passed, skipped: 0 };
+  } catch (error) {
+    if (!(error instanceof NoSuite)) throw error;
+    console.error(`iotests: not run: ${error.message}`);
+    return { passed: 0, failed: 0, skipped: tests.length };
+  }
+}
+
+/** The tests of these projects, with QEMU's suite among those against QEMU. */
+async function runAll(projects) {
+  const ours = runTests(projects);
+  if (!projects.includes('interop')) return ours;
+  const theirs = await runCheapestIotests();
+  return {
+    passed: ours.passed + theirs.passed,
+    failed: ours.failed + theirs.failed,
+    skipped: ours.skipped + theirs.skipped,
+    ok: ours.ok,
+  };
+}
+
 async function main(projects) {
   const unknown = projects.filter((project) => !PROJECTS.includes(project));
   if (unknown.length > 0) throw new Error(`no such project: ${unknown.join(', ')}; there are ${PROJECTS.join(', ')}`);
@@ -54,7 +83,7 @@ async function main(projects) {
   const clean = await lint();
   if (projects.includes('unit') || projects.includes('browser')) prepareGuest();
   if (projects.includes('browser')) runScript('demo/build.mjs');
-  const { passed, failed, skipped, ok } = runTests(projects);
+  const { passed, failed, skipped, ok } = await runAll(projects);
   if (!clean) console.error('lint failed, see above');
   if (!ok && failed === 0) console.error('vitest failed outside of the tests, see above');
   console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);

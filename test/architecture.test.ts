@@ -3,7 +3,7 @@
  * `docs/ARCHITECTURE.md` is true. The directions of imports are rules of `.oxlintrc.json`.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
@@ -49,6 +49,13 @@ describe('what the host offers is named in one place', () => {
     expect(usedOutside(/['"]node:/, places)).toEqual([]);
   });
 
+  test('programs of the host: two, started where the host has no call for what they do', () => {
+    const places = ['src/storage/node-file.ts', 'src/cli/graph/', 'src/cli/img/host-room.ts'];
+    expect(usedOutside(/\bnode:child_process\b/, places)).toEqual([]);
+    const started = sources.flatMap(({ code }) => [...code.matchAll(/\bspawn(?:Sync)?\(\s*([^,\s]+)/g)]);
+    expect([...new Set(started.map((match) => match[1]))].toSorted()).toEqual(["'fallocate'", "'filefrag'"]);
+  });
+
   test('messages between threads: in the worker', () => {
     expect(usedOutside(/\bpostMessage\b/, ['src/worker/'])).toEqual([]);
   });
@@ -62,6 +69,48 @@ describe('the engine is synchronous', () => {
     const asynchronous = usedOutside(/\basync\b|\bPromise\b/, places);
     expect(asynchronous.filter((path) => engine.some((folder) => path.startsWith(folder)))).toEqual([]);
   });
+});
+
+describe('the command line', () => {
+  const inCli = (path: string) => path.startsWith('src/cli/');
+
+  test('reaches files of the host where nodes are opened and images are made, and where a command is about a file', () => {
+    const places = [
+      'src/cli/graph/',
+      ...['new-image', 'host-room', 'backing-chain'].map((name) => `src/cli/img/${name}.ts`),
+      ...['input', 'write'].map((name) => `src/cli/io/${name}.ts`),
+      'src/cli/text/messages.ts',
+    ];
+    expect(usedOutside(/\bnode:fs\b/, places).filter(inCli)).toEqual([]);
+  });
+
+  test('has text that knows nothing of the host, but for where it is written and what errors are called', () => {
+    const places = ['src/cli/text/messages.ts', 'src/cli/text/errno.ts'];
+    expect(usedOutside(/['"]node:|\bprocess\./, places).filter((path) => path.startsWith('src/cli/text/'))).toEqual([]);
+  });
+
+  test('writes to the terminal in one place', () => {
+    expect(usedOutside(/\bprocess\.std(out|err)\.write\b|\bwriteSync\([12]\b/, []).filter(inCli)).toEqual([]);
+  });
+
+  test('starts without the engine, which comes with the command that needs it', () => {
+    const engine = ['src/image/', 'src/metadata/', 'src/kernels/', 'src/operations/', 'src/crypto/', 'src/codec/'];
+    const started = importedAtStart('src/cli/qcow2-img.ts');
+    expect(started).toContain('src/cli/img/command-table.ts');
+    expect(started.filter((path) => engine.some((folder) => path.startsWith(folder)))).toEqual([]);
+  });
+
+  /** The files that are loaded with this one: what it imports, and so on, but not the types, nor what is imported later. */
+  function importedAtStart(entry: string): string[] {
+    const found = new Set([entry]);
+    for (const path of found) {
+      const code = sources.find((source) => source.path === path)?.code ?? '';
+      for (const match of code.matchAll(/^(?:import|export) (?!type\b)[^;]*?from '(\.[^']*)\.js'/gm)) {
+        found.add(join(dirname(path), `${match[1]}.ts`));
+      }
+    }
+    return [...found];
+  }
 });
 
 describe('docs/ARCHITECTURE.md', () => {

@@ -157,5 +157,5 @@ try {
     process.exitCode = 1;
   }
 } finally {
-  console.flush();
+  process.exitCode = console.end(Number(process.exitCode ?? 0));
 }

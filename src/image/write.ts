@@ -31,22 +31,49 @@ export interface WriteData {
 }
 
 export function executeWrite(target: WriteTarget, steps: readonly WriteStep[], data: WriteData): void {
-  for (const step of steps) {
-    switch (step.kind) {
-      case 'in-place': {
-        const from = step.offset - data.offset;
-        target.check(step.host, step.length);
-        target.data.write(step.host, data.source.subarray(from, from + step.length), step.offset);
-        break;
-      }
-      case 'reuse':
-        target.check(step.host, step.count * target.clusterSize);
-        fillAndLink(target, step, step.host, data);
-        break;
-      case 'allocate':
-        allocateAndFill(target, step, data);
-        break;
+  for (let index = 0; index < steps.length;) {
+    const step = steps[index]!;
+    if (step.kind === 'allocate') {
+      allocateAndFill(target, step, data);
+      index++;
+    } else {
+      index = overwrite(target, steps, index, data);
     }
+  }
+}
+
+/** Writes step `index`, whose place is known, and those that lie in one piece with it. Returns the index of the next. */
+function overwrite(target: WriteTarget, steps: readonly WriteStep[], index: number, data: WriteData): number {
+  const { start, host } = placeOf(steps[index]!, target.clusterSize)!;
+  let end = start;
+  let next = index;
+  for (; next < steps.length; next++) {
+    const place = placeOf(steps[next]!, target.clusterSize);
+    if (place === null || place.start !== end || place.host !== host + end - start) break;
+    target.check(place.host, place.end - place.start);
+    end = place.end;
+  }
+  fill(target, { start, end }, host, data);
+  for (const step of steps.slice(index, next)) if (step.kind === 'reuse') link(target, step, step.host);
+  return next;
+}
+
+interface Place {
+  readonly start: GuestOffset;
+  readonly end: GuestOffset;
+  /** Of `start`. */
+  readonly host: HostOffset;
+}
+
+/** What a step writes where; null where it has no place yet. */
+function placeOf(step: WriteStep, clusterSize: number): Place | null {
+  switch (step.kind) {
+    case 'in-place':
+      return { start: step.offset, end: step.offset + step.length, host: step.host };
+    case 'reuse':
+      return { start: step.start, end: step.end, host: step.host + step.start - step.cluster * clusterSize };
+    case 'allocate':
+      return null;
   }
 }
 
@@ -68,14 +95,24 @@ function allocateAndFill(target: WriteTarget, step: Span, data: WriteData): void
 }
 
 function fillAndLink(target: WriteTarget, span: Span, host: HostOffset, data: WriteData): void {
-  const first = span.cluster * target.clusterSize;
-  const last = (span.cluster + span.count - 1) * target.clusterSize;
-  fill(target, span, host + span.start - first, data);
-  target.l2.linkData(span.cluster, span.count, host, { from: span.start - first, to: span.end - last });
+  fill(target, span, host + span.start - span.cluster * target.clusterSize, data);
+  link(target, span, host);
+}
+
+/** Clusters at `host` become data, as far as they have been filled. */
+function link(target: WriteTarget, { cluster, count, start, end }: Span, host: HostOffset): void {
+  const first = cluster * target.clusterSize;
+  const last = (cluster + count - 1) * target.clusterSize;
+  target.l2.linkData(cluster, count, host, { from: start - first, to: end - last });
 }
 
 /** Writes the span at `host`. Where head or tail belong to it, the parts are joined: one write costs less than two. */
-function fill(target: WriteTarget, { start, end }: Span, host: HostOffset, data: WriteData): void {
+function fill(
+  target: WriteTarget,
+  { start, end }: Pick<Span, 'start' | 'end'>,
+  host: HostOffset,
+  data: WriteData,
+): void {
   const { clusterSize } = target;
   const dataEnd = data.offset + data.source.length;
   const headEnd = start < data.offset ? Math.min(end, data.offset + clusterSize) : start;

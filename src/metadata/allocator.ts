@@ -71,8 +71,7 @@ export class Allocator {
     const { refcounts, geometry } = this.#options;
     let at = this.#firstFree;
     for (let left = count; left > 0;) {
-      const first = refcounts.nextFree(at);
-      const free = refcounts.freeLength(first, left);
+      const { first, count: free } = nextRun(refcounts, at, left);
       at = first + free;
       left -= free;
     }
@@ -84,8 +83,7 @@ export class Allocator {
     this.#options.beforeChange();
     const { refcounts, announce } = this.#options;
     announce('cluster_alloc');
-    const first = refcounts.nextFree(this.#firstFree);
-    const count = refcounts.freeLength(first, want);
+    const { first, count } = nextRun(refcounts, this.#firstFree, want);
     const run = this.#take(first, count);
     this.#firstFree = first + count;
     return run;
@@ -233,5 +231,15 @@ export class Allocator {
       throw new Qcow2Error('LIMIT', `the image file would reach ${hex(end)}; host offsets stop at 2^53 - 1`);
     }
     this.#options.guard.check(start, end - start, what);
+  }
+}
+
+/** The first run at or after `from` that is free and counted, of at most `want` clusters. A new block may take the first for itself. */
+function nextRun(refcounts: Refcounts, from: number, want: number): { readonly first: number; readonly count: number } {
+  for (let at = from; ;) {
+    const first = refcounts.nextFree(at);
+    const count = refcounts.freeLength(first, want);
+    if (count > 0) return { first, count };
+    at = first;
   }
 }

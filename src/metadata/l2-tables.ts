@@ -65,8 +65,7 @@ export class L2Tables {
   /** Makes the tables of the clusters ours before data is allocated for them, so that the data lies in one piece behind them. */
   prepare(cluster: number, count: number): void {
     const { l2Entries } = this.#options.geometry;
-    const last = Math.floor((cluster + count - 1) / l2Entries);
-    for (let index = Math.floor(cluster / l2Entries); index <= last; index++) this.#writableTable(index);
+    for (let at = cluster; at < cluster + count; at += l2Entries - (at % l2Entries)) this.#writableTable(at);
   }
 
   /**
@@ -120,11 +119,11 @@ export class L2Tables {
 
   /** Has the entries of a range changed, slice by slice, in tables that are ours alone. */
   #change(cluster: number, count: number, change: (range: EntryRange, done: number) => void): void {
-    const { cache, geometry } = this.#options;
+    const { cache } = this.#options;
     let done = 0;
     while (done < count) {
       const at = cluster + done;
-      const table = this.#writableTable(Math.floor(at / geometry.l2Entries));
+      const table = this.#writableTable(at);
       const range = this.#range(table, at, count - done);
       change(range, done);
       cache.markDirty(range.offset);
@@ -132,9 +131,10 @@ export class L2Tables {
     }
   }
 
-  /** The offset of an L2 table that is ours alone, made or copied where it is not. */
-  #writableTable(l1Index: number): HostOffset {
+  /** The offset of the L2 table of a cluster, which is ours alone: made or copied where it was not, with the cluster's slice in the cache. */
+  #writableTable(cluster: number): HostOffset {
     const { l1, storage, cache, geometry } = this.#options;
+    const l1Index = Math.floor(cluster / geometry.l2Entries);
     const allocator = this.#options.allocator!;
     const old = l1.get(l1Index);
     if (old !== 0 && l1.copied(l1Index)) return old;
@@ -150,6 +150,8 @@ export class L2Tables {
     storage.announce?.('l2_alloc_write');
     storage.write(host, content);
     l1.set(l1Index, host, { copied: true });
+    const slice = Math.floor((cluster % geometry.l2Entries) / this.#sliceEntries) * cache.slotBytes;
+    cache.keep(host + slice, content.subarray(slice, slice + cache.slotBytes));
     if (old !== 0) {
       cache.forget(old, geometry.clusterSize);
       allocator.free(old, geometry.clusterSize);

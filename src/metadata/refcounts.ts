@@ -2,8 +2,8 @@
  * Refcounts: how often each host cluster is used (spec, "Host cluster management"). Two levels: the refcount table, held
  * whole, names refcount blocks, whose slices are in a cache and worked on by the kernels.
  *
- * - A missing block counts 0 for all its clusters. It is made when the first of them is to be allocated, and takes the first
- *   cluster it counts for itself.
+ * - A missing block counts 0 for all its clusters. It is made when the first of them is to be allocated, and lies behind the run
+ *   that is, so that this one stays in one piece; where there is no room, in the first cluster that it counts.
  * - A new block is written before the table entry that names it; a new table before the header names it.
  * - Counts are changed in the cache only. `write` brings them to the file; lowering is the allocator's business.
  */
@@ -85,6 +85,8 @@ export class Refcounts {
   add(first: number, count: number, delta: number): void {
     let done = 0;
     this.changes++;
+    this.#storage.announce?.('refblock_alloc');
+    this.#storage.announce?.('refblock_load');
     while (done < count) {
       const cluster = first + done;
       const slice = this.#slice(cluster, count - done);
@@ -124,12 +126,12 @@ export class Refcounts {
     return passedOver;
   }
 
-  /** The first cluster at or after `from` that is free, making its block if it has none. */
+  /** The first cluster at or after `from` that is free; it may lack a block. */
   nextFree(from: number): number {
     let cluster = from;
     for (;;) {
-      this.ensureBlock(this.#blockOf(cluster));
-      const slice = this.#slice(cluster, Infinity)!;
+      const slice = this.#slice(cluster, Infinity);
+      if (slice === null) return cluster;
       const { address, first, end } = slice;
       const used = this.#kernels.refcountUsedLength(address, this.#geometry.refcountOrder, first, end);
       cluster += used;
@@ -137,18 +139,76 @@ export class Refcounts {
     }
   }
 
-  /** How many clusters from `from` on, at most `want`, are free and have a block, or get one. */
+  /** How many clusters from `from` on, at most `want`, are free and have a block, or get one: which may be put into the first. */
   freeLength(from: number, want: number): number {
-    let length = 0;
-    while (length < want) {
-      this.ensureBlock(this.#blockOf(from + length));
-      const slice = this.#slice(from + length, want - length)!;
-      const { address, first, end } = slice;
-      const free = this.#kernels.refcountFreeLength(address, this.#geometry.refcountOrder, first, end);
-      length += free;
-      if (first + free < end) break;
+    const length = this.#lengthWithoutUse(from, want);
+    if (this.#placeBehind(from, length)) return length;
+    for (let done = 0; done < length;) {
+      this.ensureBlock(this.#blockOf(from + done));
+      const counted = this.#freeInSlice(from + done, length - done)!;
+      done += counted.length;
+      if (counted.stops) return done;
     }
     return length;
+  }
+
+  /** How many clusters from `from` on, at most `want`, no block counts a use of. */
+  #lengthWithoutUse(from: number, want: number): number {
+    const { refcountBlockEntries } = this.#geometry;
+    let length = 0;
+    while (length < want) {
+      const at = from + length;
+      const free = this.#freeInSlice(at, want - length);
+      length += free?.length ?? refcountBlockEntries - (at % refcountBlockEntries);
+      if (free?.stops) return length;
+    }
+    return Math.min(length, want);
+  }
+
+  /** Free clusters from `cluster` on in its slice, and whether one in use follows there. Null: no block. */
+  #freeInSlice(cluster: number, want: number): { readonly length: number; readonly stops: boolean } | null {
+    const slice = this.#slice(cluster, want);
+    if (slice === null) return null;
+    const { address, first, end } = slice;
+    const length = this.#kernels.refcountFreeLength(address, this.#geometry.refcountOrder, first, end);
+    return { length, stops: first + length < end };
+  }
+
+  /**
+   * Makes the blocks that the free clusters `from .. from + count` lack, behind these clusters. False, and nothing has changed, where
+   * they can't lie there.
+   */
+  #placeBehind(from: number, count: number): boolean {
+    const { refcountBlockEntries, clusterSize } = this.#geometry;
+    const start = from + count;
+    const missing: number[] = [];
+    // They may be the first that another block has to count.
+    for (let index = this.#blockOf(from); index * refcountBlockEntries < start + missing.length; index++) {
+      if (!this.hasBlock(index)) missing.push(index);
+    }
+    if (missing.length === 0) return true;
+    if (missing.at(-1)! >= this.table.entries) return false;
+    if (this.#lengthWithoutUse(start, missing.length) < missing.length) return false;
+    this.#guard.check(start * clusterSize, missing.length * clusterSize, NEW_REFCOUNT_BLOCK);
+    missing.forEach((index, place) => this.#writeBlock(index, start + place, { first: start, count: missing.length }));
+    this.changes++;
+    missing.forEach((index, place) => this.table.set(index, (start + place) * clusterSize, { copied: false }));
+    for (let cluster = start; cluster < start + missing.length; cluster++) {
+      if (this.get(cluster) === 0) this.add(cluster, 1, 1);
+    }
+    return true;
+  }
+
+  /** Writes block `index` to `cluster`. Of the clusters `ones` those that it counts have one reference. */
+  #writeBlock(index: number, cluster: number, ones: { readonly first: number; readonly count: number }): void {
+    const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
+    const from = Math.max(0, ones.first - index * refcountBlockEntries);
+    const to = Math.min(refcountBlockEntries, ones.first + ones.count - index * refcountBlockEntries);
+    const content = new Uint8Array(clusterSize);
+    if (from < to) encodeOnes(content, refcountOrder, from, to - from);
+    this.#cache.forget(cluster * clusterSize, clusterSize);
+    this.#storage.announce?.('refblock_alloc_write');
+    this.#storage.write(cluster * clusterSize, content);
   }
 
   /** The first of `count` free clusters in a row that all have a block already; null where there are none. */
@@ -193,17 +253,10 @@ export class Refcounts {
   placeBlock(index: number, cluster: number): void {
     if (index >= this.table.entries) this.#growTable(index + 1);
     if (this.hasBlock(index)) return; // growing the table made it
-    const { clusterSize, refcountBlockEntries, refcountOrder } = this.#geometry;
+    const { clusterSize } = this.#geometry;
     const host = cluster * clusterSize;
-    this.#storage.announce?.('refblock_alloc');
     this.#guard.check(host, clusterSize, NEW_REFCOUNT_BLOCK);
-    const own = cluster - index * refcountBlockEntries;
-    const content = new Uint8Array(clusterSize);
-    const countsItself = own >= 0 && own < refcountBlockEntries;
-    if (countsItself) encodeOnes(content, refcountOrder, own, 1);
-    this.#cache.forget(host, clusterSize);
-    this.#storage.announce?.('refblock_alloc_write');
-    this.#storage.write(host, content);
+    this.#writeBlock(index, cluster, { first: cluster, count: 1 });
     this.changes++;
     this.table.set(index, host, { copied: false });
   }

@@ -73,17 +73,16 @@ export class TableCache {
       return this.#address(known);
     }
     this.misses++;
-    const slot = this.#takeSlot();
-    const { kernels, storage, native } = this.#options;
-    const address = this.#address(slot);
-    storage.announce?.(native ? 'l2_load' : 'refblock_load');
-    storage.read(offset, kernels.bytes.subarray(address, address + this.slotBytes));
-    if (native) kernels.swap64(address, address, this.slotBytes / 8);
-    this.#slotOf.set(offset, slot);
-    this.#offsetOf[slot] = offset;
-    this.#recentlyUsed[slot] = JUST_USED;
-    this.#touched = Math.max(this.#touched, slot + 1);
-    return address;
+    const { storage, native } = this.#options;
+    return this.#fill(offset, (bytes) => {
+      if (native) storage.announce?.('l2_load');
+      storage.read(offset, bytes);
+    });
+  }
+
+  /** Keeps the slice at `offset`, which is not here, as it has just been written to the storage. */
+  keep(offset: HostOffset, content: Uint8Array): void {
+    this.#fill(offset, (bytes) => bytes.set(content));
   }
 
   /** Says that the slice at `offset`, which has just been loaded, was changed. */
@@ -139,6 +138,20 @@ export class TableCache {
     storage.announce?.(native ? 'l2_update' : 'refblock_update_part');
     storage.write(offset, kernels.bytes.subarray(0, slots.length * this.slotBytes));
     for (const slot of slots) this.#dirtySlots.delete(slot);
+  }
+
+  /** The address of a slot for the slice at `offset`, which has its bytes from `read`. */
+  #fill(offset: HostOffset, read: (bytes: Uint8Array) => void): number {
+    const slot = this.#takeSlot();
+    const { kernels, native } = this.#options;
+    const address = this.#address(slot);
+    read(kernels.bytes.subarray(address, address + this.slotBytes));
+    if (native) kernels.swap64(address, address, this.slotBytes / 8);
+    this.#slotOf.set(offset, slot);
+    this.#offsetOf[slot] = offset;
+    this.#recentlyUsed[slot] = JUST_USED;
+    this.#touched = Math.max(this.#touched, slot + 1);
+    return address;
   }
 
   #address(slot: number): number {

@@ -9,8 +9,8 @@ import { Qcow2Error } from '../errors.js';
 import { AUTOCLEAR_BITMAPS } from '../format/features.js';
 import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
-import { viewOf } from '../util/big-endian.js';
-import { alignUp } from '../util/integers.js';
+import { getUint64, viewOf } from '../util/big-endian.js';
+import { alignUp, hex } from '../util/integers.js';
 
 export interface BitmapInfo {
   readonly name: string;
@@ -36,10 +36,10 @@ export function listBitmaps({ header, storage }: Pick<Qcow2Image, 'header' | 'st
   if (extension.data.length < ENTRY_BYTES) throw damaged('the bitmaps extension is cut short');
   const view = viewOf(extension.data);
   const count = view.getUint32(0);
-  const length = Number(view.getBigUint64(8));
-  const offset = Number(view.getBigUint64(16));
-  if (count > MOST_BITMAPS || length > MOST_DIRECTORY_BYTES) {
-    throw damaged(`the bitmaps extension names ${count} bitmaps in ${length} bytes`);
+  const length = getUint64(view, 8, 'bitmap_directory_size');
+  const offset = getUint64(view, 16, 'bitmap_directory_offset');
+  if (count > MOST_BITMAPS || length > MOST_DIRECTORY_BYTES || offset + length > storage.size) {
+    throw damaged(`the bitmaps extension names ${count} bitmaps in ${length} bytes at ${hex(offset)}`);
   }
   const directory = new Uint8Array(length);
   storage.read(offset, directory);

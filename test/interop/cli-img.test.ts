@@ -260,6 +260,66 @@ describe('what changes an image', () => {
   });
 });
 
+describe('what others have made', () => {
+  test('bitmaps are listed and measured', () => {
+    for (const folder of [THEIRS, OURS]) {
+      run(folder, 'qemu-img', ['create', '-q', '-f', 'qcow2', 'img', '64M']);
+      run(folder, 'qemu-img', ['bitmap', '--add', 'img', 'first']);
+      run(folder, 'qemu-img', ['bitmap', '--add', '-g', '32k', '--disable', 'img', 'second']);
+    }
+    const { ours, theirs } = both('info img');
+    expect(ours.out).toContain('name: second');
+    expect(ours.out).toBe(theirs.out);
+    same('measure -O qcow2 img');
+    same('measure -O qcow2 --output=json -o cluster_size=4k img');
+  });
+
+  test('LUKS without qcow2, either way', () => {
+    const secret = ['--object', 'secret,id=s,data=opened'];
+    const options = 'driver=luks,key-secret=s,file.filename=img';
+    const create = ['create', '-q', '-f', 'luks', ...secret, '-o', 'key-secret=s,iter-time=10', 'img', '1M'];
+    run(THEIRS, 'qemu-img', create);
+    run(OURS, process.execPath, [program, ...create]);
+    const write = [...secret, '--image-opts', options, '-c', 'write -P 7 4k 64k'];
+    for (const folder of [THEIRS, OURS]) {
+      expect(run(folder, 'qemu-io', write).out).toContain('wrote 65536/65536 bytes at offset 4096');
+      const convert = (target: string) => ['convert', ...secret, '--image-opts', '-O', 'raw', options, target];
+      expect(run(folder, process.execPath, [program, ...convert('ours')])).toEqual({ code: 0, out: '', err: '' });
+      run(folder, 'qemu-img', convert('theirs'));
+      // What was never written is noise, and the same for both.
+      const disk = readFileSync(join(folder, 'ours'));
+      expect(disk.length).toBe(MIB);
+      expect(Buffer.compare(disk, readFileSync(join(folder, 'theirs')))).toBe(0);
+      expect(Buffer.compare(disk.subarray(4096, 4096 + 65536), Buffer.alloc(65536, 7))).toBe(0);
+    }
+    same('info --image-opts driver=luks,file.filename=missing');
+  });
+
+  test('a growing image of Bochs is read', () => {
+    // Three extents of 4 KiB, each behind a bitmap of a sector: the second is stored first, the third second, the first not.
+    const header = Buffer.alloc(512);
+    header.write('Bochs Virtual HD Image', 0, 'latin1');
+    header.write('Redolog', 32, 'latin1');
+    header.write('Growing', 48, 'latin1');
+    [0x20000, 512, 3, 512, 4096].forEach((field, index) => header.writeUInt32LE(field, 64 + index * 4));
+    header.writeBigUInt64LE(12288n, 88);
+    const catalog = Buffer.alloc(12);
+    [0xffff_ffff, 0, 1].forEach((place, index) => catalog.writeUInt32LE(place, index * 4));
+    const extent = (bits: number, byte: number) => {
+      const bitmap = Buffer.alloc(512);
+      bitmap[0] = bits;
+      return Buffer.concat([bitmap, Buffer.alloc(4096, byte)]);
+    };
+    const image = Buffer.concat([header, catalog, extent(0b1000_0001, 1), extent(0xff, 2)]);
+    for (const folder of [THEIRS, OURS]) writeFileSync(join(folder, 'img'), image);
+    same('convert -O raw img out');
+    const disk = readFileSync(join(OURS, 'out'));
+    expect(Buffer.compare(disk, readFileSync(join(THEIRS, 'out')))).toBe(0);
+    expect([disk[0], disk[4096], disk[4096 + 512], disk[8191], disk[8192]]).toEqual([0, 1, 0, 1, 2]);
+    same('check img');
+  });
+});
+
 describe('an interrupted conversion', () => {
   test('leaves no file, and the program ends by the signal', async () => {
     writeFileSync(join(OURS, 'big'), Buffer.alloc(256 * MIB, 1));

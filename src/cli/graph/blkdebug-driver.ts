@@ -14,6 +14,8 @@ import { BlkdebugRules, takeErrorRule, takeStateRule, type BlkdebugRule } from '
 import { blkdebugStorage } from './blkdebug-storage.js';
 import { parseConfigFile } from './config-file.js';
 import { OptionBag } from './option-bag.js';
+import type { BlockNode, NodeOptions } from './block-node.js';
+import { description, jsonName } from './shown-name.js';
 import { StorageNode } from './storage-node.js';
 
 const PREFIX = 'blkdebug:';
@@ -26,6 +28,7 @@ export const blkdebugDriver: Driver = {
   name: 'blkdebug',
   kind: 'protocol',
   prefix: 'blkdebug',
+  strong: ['inject-error.', 'set-state.', ...LIMITS],
   readFileName(options) {
     const fileName = options.takeText('filename') ?? '';
     // Without the prefix the driver was named by an option, and the name is that of the image alone.
@@ -36,7 +39,7 @@ export const blkdebugDriver: Driver = {
     options.set('x-image', rest.slice(colon + 1));
   },
   async open(context) {
-    const { options, flags, nodeName, fileName } = context;
+    const { options, flags, nodeName, strong } = context;
     const config = options.takeText('config');
     const rules = new BlkdebugRules([...rulesOfFile(config), ...rulesOfOptions(options)]);
     for (const name of LIMITS) options.takeBytes(name);
@@ -50,7 +53,7 @@ export const blkdebugDriver: Driver = {
       driver: 'blkdebug',
       breakpoints: new Breakpoints(),
       nodeName,
-      fileName: fileName ?? file.fileName,
+      fileName: nameOf(config, file, strong),
       storage,
       file,
       readOnly,
@@ -58,6 +61,11 @@ export const blkdebugDriver: Driver = {
     });
   },
 };
+
+function nameOf(config: string | undefined, file: BlockNode, strong: NodeOptions): string {
+  if (strong.size === 0 && !file.fileName.startsWith('json:')) return `${PREFIX}${config ?? ''}:${file.fileName}`;
+  return jsonName({ driver: 'blkdebug', config, image: description(file) }, strong);
+}
 
 function rulesOfFile(path: string | undefined): BlkdebugRule[] {
   if (path === undefined) return [];

@@ -11,7 +11,7 @@ import { CliError } from '../text/messages.js';
 import type { OptionBag } from './option-bag.js';
 
 /** Kinds of access, as QEMU calls them. */
-export type AccessKind = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush';
+export type AccessKind = 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-status';
 
 interface ErrorRule {
   readonly kind: 'error';

@@ -23,6 +23,10 @@ export function blkdebugStorage(node: BlockNode, rules: BlkdebugRules): HostStor
       rules.check('write', offset, source.length);
       inner.write(offset, source);
     },
+    runAt(offset, length) {
+      rules.check('block-status', offset, length);
+      return node.status(offset, length);
+    },
     writeZeroes(offset, length) {
       rules.check('write-zeroes', offset, length);
       node.writeZeroes(offset, length);

@@ -26,10 +26,10 @@ const LARGEST_EXTENT = 0x800000;
 export const bochsDriver: Driver = {
   name: 'bochs',
   kind: 'format',
-  async open({ file, flags, fileName }) {
+  async open({ file, flags }) {
     if (flags.readOnly !== true) throw new CliError('Image is read-only', { errno: 'EACCES' });
     const storage = growingDisk(file!.storage);
-    return new StorageNode({ driver: 'bochs', fileName: fileName ?? file!.fileName, storage, file, readOnly: true });
+    return new StorageNode({ driver: 'bochs', fileName: file!.fileName, storage, file, readOnly: true });
   },
 };
 

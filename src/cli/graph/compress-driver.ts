@@ -10,15 +10,14 @@ import { StorageNode, type HostStorage } from './storage-node.js';
 export const compressDriver: Driver = {
   name: 'compress',
   kind: 'format',
-  async open({ flags, fileName, file, nodeName }) {
+  async open({ flags, file, nodeName }) {
     const node = file!;
     if (node.image === null) throw new CliError(`Compression is not supported under '${node.fileName}'`);
     const storage = compressedStorage(node, node.image.clusterSize);
-    const name = fileName ?? node.fileName;
     return new StorageNode({
       driver: 'compress',
       nodeName,
-      fileName: name,
+      fileName: node.fileName,
       storage,
       file: node,
       readOnly: flags.readOnly ?? false,

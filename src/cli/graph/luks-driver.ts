@@ -5,7 +5,7 @@
 import { EncryptedData } from '../../crypto/encrypted-data.js';
 import { createNodeSectorCipher } from '../../crypto/node-sector-cipher.js';
 import { keyedCipher } from '../../crypto/luks-cipher.js';
-import { readLuksVolume, type LuksVolume } from '../../crypto/luks-volume.js';
+import { activeSlots, readLuksVolume, type LuksVolume } from '../../crypto/luks-volume.js';
 import { unlock } from '../../crypto/luks.js';
 import { wipe } from '../../crypto/secrets.js';
 import { isQcow2Error, Qcow2Error } from '../../errors.js';
@@ -15,6 +15,7 @@ import type { SectorCipher } from '../../kernels/cipher-contract.js';
 import type { Storage } from '../../storage/storage.js';
 import { CliError } from '../text/messages.js';
 import type { Driver, OpenContext } from './driver.js';
+import { shownName } from './shown-name.js';
 import { StorageNode, type HostStorage } from './storage-node.js';
 import { windowStorage } from './window-storage.js';
 
@@ -24,13 +25,14 @@ export const LUKS_MAGIC: readonly number[] = [0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe
 export const luksDriver: Driver = {
   name: 'luks',
   kind: 'format',
+  strong: ['key-secret'],
   async open(context) {
-    const { flags, fileName } = context;
+    const { flags, strong } = context;
     const file = context.file!;
     const volume = volumeOf(file.storage);
     const cipher = await openCipher(context, volume);
     const storage = payloadStorage(file.storage, volume.header.payloadSector * SECTOR_BYTES, cipher);
-    const names = { driver: 'luks', fileName: fileName ?? file.fileName };
+    const names = { driver: 'luks', fileName: shownName({ driver: 'luks', file, strong }) };
     return new StorageNode({ ...names, storage, file, readOnly: flags.readOnly ?? false });
   },
 };
@@ -66,9 +68,14 @@ async function unlocked(volume: LuksVolume, passphrase: Uint8Array): ReturnType<
   try {
     return await unlock(volume, passphrase, keyTools({ createCipher: createNodeSectorCipher }));
   } catch (error) {
-    if (!isQcow2Error(error, 'WRONG_PASSPHRASE')) throw error;
-    throw new CliError('Invalid password, cannot unlock any keyslot', { cause: error });
+    throw invalidPassword(error, volume) ?? error;
   }
+}
+
+/** What is said of a passphrase that opens no slot, be it that there is none left. Null for another error. */
+export function invalidPassword(error: unknown, { header }: LuksVolume): CliError | null {
+  if (!isQcow2Error(error, 'WRONG_PASSPHRASE') && activeSlots(header).length > 0) return null;
+  return new CliError('Invalid password, cannot unlock any keyslot', { cause: error });
 }
 
 function payloadStorage(inner: Storage, offset: number, cipher: SectorCipher | null): HostStorage {

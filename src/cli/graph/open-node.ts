@@ -91,6 +91,7 @@ async function openWith(driver: Driver, given: GivenContext): Promise<BlockNode>
   const generic = takeGenericOptions(options, flags);
   const context: OpenContext = {
     probed: false,
+    strong: new Map([...options.rest].filter(([key]) => isStrong(driver, key))),
     ...given,
     ...generic,
     openChild: (name, bag) => open(readReference({ fileName: name, options: bag.rest }), generic.flags, true),
@@ -102,6 +103,10 @@ async function openWith(driver: Driver, given: GivenContext): Promise<BlockNode>
   node.close();
   const does = driver.kind === 'protocol' ? "protocol '%' doesn't" : "format '%' does not";
   throw new CliError(`Block ${does.replace('%', driver.name)} support the option '${firstLeft}'`);
+}
+
+function isStrong({ strong = [] }: Driver, key: string): boolean {
+  return strong.some((name) => (name.endsWith('.') ? key.startsWith(name) : key === name));
 }
 
 type GivenContext = Pick<OpenContext, 'options' | 'flags' | 'fileName' | 'file'> & { readonly probed?: boolean };

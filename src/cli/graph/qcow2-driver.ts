@@ -8,7 +8,7 @@ import { isQcow2Error } from '../../errors.js';
 import { hasDataFile, type Header } from '../../format/header.js';
 import { encryptionFormat, type ImageEncryption } from '../../image/image-encryption.js';
 import { openImage, type OpenOptions } from '../../image/open.js';
-import { unlockImage } from '../../image/unlock-image.js';
+import { readVolume, unlockImage } from '../../image/unlock-image.js';
 import { readHeader } from '../../metadata/header-state.js';
 import { MemoryStorage } from '../../storage/memory.js';
 import { ReadOnlyStorage } from '../../storage/read-only.js';
@@ -18,14 +18,17 @@ import { CliError } from '../text/messages.js';
 import type { BlockNode, NodeOptions } from './block-node.js';
 import { CorruptionNotes } from './corruption-notes.js';
 import type { Driver, OpenContext } from './driver.js';
+import { invalidPassword } from './luks-driver.js';
 import { Qcow2Node } from './qcow2-node.js';
 import { RUNTIME_OPTIONS, takeRuntimeOptions } from './qcow2-options.js';
 import { refusalOf } from './qcow2-refusal.js';
 import { repairDirtyImage } from './repair-dirty-image.js';
+import { shownName } from './shown-name.js';
 
 export const qcow2Driver: Driver = {
   name: 'qcow2',
   kind: 'format',
+  strong: ['encrypt.'],
   async open(context) {
     const { options, flags } = context;
     const file = context.file!;
@@ -36,6 +39,7 @@ export const qcow2Driver: Driver = {
     const runtime = takeRuntimeOptions(options, header, { unmap });
     const encryption = await openEncryption(context, storage, header);
     const dataFile = await openDataFile(context, header);
+    const isOverridden = overridesBacking(context, header);
     let backing: BlockNode | null = null;
     try {
       if (!readOnly) repairDirtyImage(storage, header, flags.console);
@@ -50,7 +54,8 @@ export const qcow2Driver: Driver = {
         onCorruption: (event) => notes.tell(event),
       };
       const image = inQemusWords(storage, !readOnly, () => openImage(storage, parts));
-      const fileName = context.fileName ?? file.fileName;
+      const ownBacking = isOverridden ? { backing } : {};
+      const fileName = shownName({ driver: 'qcow2', file, strong: context.strong, ...ownBacking });
       const how = {
         console: flags.console,
         detectZeroes: context.detectZeroes,
@@ -110,8 +115,7 @@ async function openEncryption(
   try {
     return await unlockImage(storage, passphrase, { createCipher: createNodeSectorCipher });
   } catch (error) {
-    if (!isQcow2Error(error, 'WRONG_PASSPHRASE')) throw error;
-    throw new CliError('Invalid password, cannot unlock any keyslot', { cause: error });
+    throw (format === 'luks' && invalidPassword(error, readVolume(storage, header))) || error;
   }
 }
 
@@ -154,10 +158,26 @@ async function openBackingNode(context: OpenContext, header: Header): Promise<Bl
   return context.openBacking(name, below);
 }
 
+/** Whether the options name another backing file than the image, or none where it has one. For information alone that does not matter. */
+function overridesBacking({ options, flags, file }: OpenContext, header: Header): boolean {
+  if (flags.noBacking === true || flags.noIo === true) return false;
+  const own = header.backingFile?.name ?? '';
+  if (options.has('backing')) return own !== '';
+  const given = options.peekText('backing.file.filename') ?? options.peekText('backing.filename');
+  if (given === undefined) return false;
+  const bottom = bottomOf(file!);
+  return bottom.driver !== 'file' || given !== fullBackingName(bottom.fileName, own);
+}
+
 /** What relative names in the image are relative to: the file at the bottom. */
 function basePath(node: BlockNode): string {
-  let bottom = node;
-  while (bottom.file !== null) bottom = bottom.file;
+  const bottom = bottomOf(node);
   if (bottom.driver === 'file') return bottom.fileName;
   throw new CliError(`Cannot generate a base directory for ${bottom.driver} nodes`);
+}
+
+function bottomOf(node: BlockNode): BlockNode {
+  let bottom = node;
+  while (bottom.file !== null) bottom = bottom.file;
+  return bottom;
 }

@@ -132,9 +132,12 @@ export class Qcow2Node implements BlockNode {
     if (options.fua === true) this.flush();
   }
 
+  /** What it frees is of use at once, as in QEMU: the engine gives it out after a flush. */
   discard(offset: GuestOffset, length: number): void {
     this.#checkUsable();
-    if (this.#parts.unmap) this.image.discard(offset, length);
+    if (!this.#parts.unmap) return;
+    this.image.discard(offset, length);
+    this.image.flush();
   }
 
   extents(offset: GuestOffset, length: number): Iterable<Extent> {

@@ -5,6 +5,7 @@
 import { decodeFeatureNames } from '../../format/features.js';
 import type { Storage } from '../../storage/storage.js';
 import { viewOf } from '../../util/big-endian.js';
+import { alignUp } from '../../util/integers.js';
 import { CliError } from '../text/messages.js';
 
 /** Offsets of the header's fields (spec, "Header"). */
@@ -139,11 +140,21 @@ function checkFeatures(header: RawHeader, writable: boolean): Verdict {
   return null;
 }
 
+/** Bytes of a name with its kind and bit. */
+const FEATURE_NAME_BYTES = 48;
+
+function filledUp(table: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(alignUp(table.length, FEATURE_NAME_BYTES));
+  bytes.set(table);
+  return bytes;
+}
+
 /** The names that the image has for its features, and the numbers of those without. */
 function namesOf(header: RawHeader, unknown: bigint): string {
   const tables: Uint8Array[] = [];
   extensionsOf(header, (type, data) => {
-    if (type === EXTENSION_FEATURE_NAMES) tables.push(data);
+    // As in QEMU, the last name need not be filled up.
+    if (type === EXTENSION_FEATURE_NAMES) tables.push(filledUp(data));
   });
   const names: string[] = [];
   let left = unknown;

@@ -7,6 +7,7 @@ import { CliError, type Console } from '../text/messages.js';
 import type { BlockNode } from './block-node.js';
 import type { Driver } from './driver.js';
 import { PROBED_BYTES, formatOf } from './probe.js';
+import { shownName } from './shown-name.js';
 import { StorageNode, type HostStorage } from './storage-node.js';
 import { windowStorage } from './window-storage.js';
 
@@ -15,20 +16,20 @@ const SECTOR = 512;
 export const rawDriver: Driver = {
   name: 'raw',
   kind: 'format',
+  strong: ['offset', 'size'],
   async open(context) {
-    const { options, flags, nodeName, probed, fileName } = context;
+    const { options, flags, nodeName, probed, strong } = context;
     const file = context.file!;
     const offset = options.takeBytes('offset') ?? 0;
     const size = options.takeBytes('size');
     const readOnly = flags.readOnly ?? false;
     if (probed && !readOnly) warnOfGuess(flags.console, file);
     const storage = windowOf(file, { offset, size });
-    const name = fileName ?? file.fileName;
     const guard = probed ? { beforeWrite: guardOf(storage) } : {};
     return new StorageNode({
       driver: 'raw',
       nodeName,
-      fileName: name,
+      fileName: shownName({ driver: 'raw', file, strong }),
       storage,
       file,
       readOnly,

@@ -1,6 +1,17 @@
 /** `check`: whether an image is sound, and `-r`: its repair. */
+import { KNOWN_AUTOCLEAR } from '../../format/features.js';
+import { HEADER_AT } from '../../format/header.js';
+import { readHeader } from '../../metadata/header-state.js';
+import type { Storage } from '../../storage/storage.js';
+import { viewOf } from '../../util/big-endian.js';
 import { runToEnd } from '../../util/steps.js';
-import { checkImage, type CheckEvent, type CheckResult, type Repair } from '../../operations/check/check-image.js';
+import {
+  checkImage,
+  checkVerdict,
+  type CheckEvent,
+  type CheckResult,
+  type Repair,
+} from '../../operations/check/check-image.js';
 import type { NodeReference, OpenFlags } from '../graph/block-node.js';
 import { openProtocol } from '../graph/open-node.js';
 import { readReference } from '../graph/reference.js';
@@ -79,10 +90,22 @@ async function check(
   }
   const file = await openProtocol(fileOf(referenceTo(image)), flags);
   try {
-    return runToEnd(checkImage(file.storage, { ...options, repair }));
+    const result = runToEnd(checkImage(file.storage, { ...options, repair }));
+    if (checkVerdict(result) === 0) dropUnknownAutoclear(file.storage);
+    return result;
   } finally {
     file.close();
   }
+}
+
+/** What features that are not known here vouch for is not vouched for any more, as after any change. */
+function dropUnknownAutoclear(storage: Storage): void {
+  const { autoclear } = readHeader(storage);
+  if ((autoclear & ~KNOWN_AUTOCLEAR) === 0n) return;
+  const bytes = new Uint8Array(8);
+  viewOf(bytes).setBigUint64(0, autoclear & KNOWN_AUTOCLEAR);
+  storage.write(HEADER_AT.autoclear, bytes);
+  storage.flush();
 }
 
 /** What the format stands on: for a repair the file alone is opened. */

@@ -1,4 +1,5 @@
 /** `commit`: what an image holds goes into its backing file, or into one further down with `-b`. */
+import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { makeEmpty } from '../../operations/make-empty.js';
 import { alignDown, alignUp } from '../../util/integers.js';
 import type { BlockNode } from '../graph/block-node.js';
@@ -42,7 +43,7 @@ export const run: Command = async (args, context) => {
     await new CommitJob(context, { top: node, base, rateLimit, progress }).run();
     // `-b` leaves other images between, which still need what is in this one.
     const drop = line.has('d') || line.has('b');
-    if (!drop && node.image !== null) await context.interrupts.run(makeEmpty(node.image));
+    if (!drop && node.image !== null) await empty(context, node, node.image);
     progress.set(100);
   } finally {
     progress.end();
@@ -51,6 +52,15 @@ export const run: Command = async (args, context) => {
   if (!quiet) context.console.out('Image committed.\n');
   return 0;
 };
+
+async function empty({ interrupts }: CommandContext, { fileName }: BlockNode, image: Qcow2Image): Promise<void> {
+  try {
+    await interrupts.run(makeEmpty(image));
+  } catch (error) {
+    if (error instanceof Interrupted) throw error;
+    throw new CliError(`Failed to empty ${fileName}: ${errorWords(error).words}`, { cause: error });
+  }
+}
 
 function baseOf(node: BlockNode, fileName: string, name: string | undefined): BlockNode {
   if (name === undefined) {

@@ -156,9 +156,9 @@ class Conversion {
   async #make(values: OptionValues): Promise<NewFiles> {
     const { target: fileName, secrets } = this.#line;
     const format = this.#format();
-    this.#context.interrupts.guard();
+    const { interrupts } = this.#context;
     try {
-      return await makeImage({ fileName, format, values, secrets });
+      return await makeImage({ fileName, format, values, secrets, interrupts });
     } catch (error) {
       throw withPrefix(`${fileName}: error while converting ${format}: `, error);
     }

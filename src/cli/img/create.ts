@@ -63,7 +63,7 @@ interface Given {
 }
 
 async function create(
-  { console }: CommandContext,
+  { console, interrupts }: CommandContext,
   given: Given,
   { unsafe, quiet, secrets }: { unsafe: boolean; quiet: boolean; secrets: Secrets },
 ): Promise<void> {
@@ -75,7 +75,7 @@ async function create(
     console.flush();
   }
   try {
-    await makeImage({ fileName, format, values, secrets });
+    await makeImage({ fileName, format, values, secrets, interrupts });
   } catch (error) {
     if (!(error instanceof TooLarge)) throw error;
     const hint = format === 'qcow2' ? ' (try using a larger cluster size)' : '';

@@ -85,8 +85,8 @@ async function copy(context: CommandContext, source: BlockNode, { operands, form
   const start = (skip ?? 0n) * block;
   const values = new OptionValues(creationTable(format));
   values.set('size', String(start > end ? 0n : end - start));
-  context.interrupts.guard();
-  const files = await make({ fileName: output, format, values, secrets });
+  const { interrupts } = context;
+  const files = await make({ fileName: output, format, values, secrets, interrupts });
   let target: BlockNode | null = null;
   try {
     const options = new Map([['driver', format]]);

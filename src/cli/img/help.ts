@@ -1,4 +1,5 @@
 /** What `--help` and `--version` print. */
+import { DRIVERS } from '../graph/drivers.js';
 import { isCommandName, SYNTAX } from './command-table.js';
 
 const OPTIONS: Readonly<Record<string, string>> = {
@@ -29,17 +30,15 @@ const SIZES = 'Sizes are in bytes, or with a suffix: k, M, G, T, P, E, each 1024
 /** Of one command, or of the whole program. */
 export function helpText(version: string, command: string | undefined): string {
   const first = command === undefined || !isCommandName(command) ? programHelp(version) : commandHelp(command);
-  return `${first}\n${SIZES}\n\nSupported formats: ${SUPPORTED.join(' ')}\n`;
+  const formats = [...DRIVERS.keys()].sort().join(' ');
+  return `${first}\n${SIZES}\n\nSupported formats: ${formats}\n`;
 }
-
-/** The formats and protocols that images can be opened with. */
-export const SUPPORTED = ['blkdebug', 'bochs', 'file', 'luks', 'null-aio', 'null-co', 'qcow2', 'raw'];
 
 function programHelp(version: string): string {
   const commands = Object.values(SYNTAX).map((syntax) => `  ${syntax}\n`);
   const options = Object.entries(OPTIONS).map(([name, what]) => `  ${name.padEnd(20)} ${what}\n`);
   return [
-    versionText(version),
+    `qcow2-img version ${version}\n`,
     'usage: qcow2-img command [command options]\n',
     '       qcow2-img command --help\n',
     'Makes, changes, checks and copies qcow2 and raw images, as qemu-img of QEMU 7.2 does.\n\n',
@@ -56,9 +55,4 @@ function commandHelp(command: keyof typeof SYNTAX): string {
   const known = Object.entries(OPTIONS).filter(([name]) => syntax.includes(name) || syntax.includes(`[${name} `));
   const options = known.map(([name, what]) => `  ${name.padEnd(20)} ${what}\n`);
   return [`usage: qcow2-img ${syntax}\n`, ...(options.length > 0 ? ['\n', ...options] : [])].join('');
-}
-
-/** Programs that ask for the version of qemu-img look for the number behind the word. */
-export function versionText(version: string): string {
-  return `qcow2-img version ${version} (compatible with qemu-img version 7.2)\n`;
 }

@@ -25,13 +25,16 @@ export function reserveAll(path: string): void {
 
 const ZERO_CHUNK = 2 ** 20;
 
-/** Writes zeroes to all of a file. */
-export function writeZeroes(path: string): void {
+/** Writes zeroes to all of a file, a piece a step. */
+export function* writeZeroes(path: string): Generator<number, void> {
   const descriptor = openSync(path, 'r+');
   try {
     const { size } = fstatSync(descriptor);
     const zeroes = new Uint8Array(ZERO_CHUNK);
-    for (let at = 0; at < size;) at += writeSync(descriptor, zeroes, 0, Math.min(ZERO_CHUNK, size - at), at);
+    for (let at = 0; at < size;) {
+      at += writeSync(descriptor, zeroes, 0, Math.min(ZERO_CHUNK, size - at), at);
+      yield at;
+    }
   } finally {
     closeSync(descriptor);
   }

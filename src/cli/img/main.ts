@@ -4,7 +4,6 @@ import { parseOptions } from '../text/getopt.js';
 import { reportError, reportThrown, UsageError, type Console } from '../text/messages.js';
 import { HelpWanted, MessageLines, Reported } from './command.js';
 import { isCommandName, loadCommand } from './command-table.js';
-import { helpText, versionText } from './help.js';
 import { Interrupted, Interrupts } from './interrupts.js';
 
 const GLOBAL_OPTIONS = [
@@ -21,6 +20,7 @@ export async function main(args: readonly string[], console: Console): Promise<n
     if (error instanceof Interrupted) throw error;
     if (error instanceof Reported) return error.exitCode;
     if (error instanceof HelpWanted) {
+      const { helpText } = await import('./help.js');
       console.out(helpText(packageJson.version, args.find(isCommandName)));
       return 0;
     }
@@ -36,7 +36,8 @@ async function dispatch(args: readonly string[], console: Console): Promise<numb
   const [first] = options.filter(({ name }) => name !== 'trace');
   if (first?.name === 'help') throw new HelpWanted();
   if (first?.name === 'version') {
-    console.out(versionText(packageJson.version));
+    // Programs that ask for the version of qemu-img look for the number behind the word.
+    console.out(`qcow2-img version ${packageJson.version} (compatible with qemu-img version 7.2)\n`);
     return 0;
   }
   if (problem?.kind === 'unknown') throw new UsageError(`unrecognized option '${problem.word}'`);

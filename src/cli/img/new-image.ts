@@ -6,9 +6,13 @@ import { closeSync, lstatSync, openSync, unlinkSync } from 'node:fs';
 import { createNodeSectorCipher } from '../../crypto/node-sector-cipher.js';
 import { isQcow2Error } from '../../errors.js';
 import { createImage } from '../../image/create.js';
+import type { ImageEncryption } from '../../image/image-encryption.js';
+import { openImage } from '../../image/open.js';
+import { preallocate } from '../../image/preallocate.js';
 import { newEncryption, type EncryptionSettings } from '../../image/unlock-image.js';
 import { NodeFileStorage } from '../../storage/node-file.js';
 import { alignUp } from '../../util/integers.js';
+import { sequence, singleStep, type Steps } from '../../util/steps.js';
 import type { Secrets } from '../graph/secrets.js';
 import { errorWords } from '../text/errno.js';
 import { CliError } from '../text/messages.js';
@@ -16,6 +20,7 @@ import { toNumber } from '../text/sizes.js';
 import type { OptionValues } from './creation-options.js';
 import { newFilePath, type Format } from './formats.js';
 import { reserveAll, writeZeroes } from './host-room.js';
+import type { Interrupts } from './interrupts.js';
 import { luksSettings, qcow2Settings, TooLarge, type Qcow2Settings } from './qcow2-settings.js';
 
 const FIRST_BLOCK = 4096;
@@ -26,6 +31,7 @@ export interface NewImageRequest {
   /** With a size. */
   readonly values: OptionValues;
   readonly secrets: Secrets;
+  readonly interrupts: Interrupts;
 }
 
 /** Files that were made: to be kept, or removed when what comes after fails. */
@@ -34,16 +40,17 @@ export interface NewFiles {
 }
 
 /** Makes the image. Rejects with QEMU's messages, and leaves no file then. */
-export async function makeImage({ fileName, format, values, secrets }: NewImageRequest): Promise<NewFiles> {
+export async function makeImage({ fileName, format, values, secrets, interrupts }: NewImageRequest): Promise<NewFiles> {
   const path = newFilePath(fileName);
   const files = new FilesUnderWay();
-  if (format === 'raw') return files.keepUnlessThrown(() => makeRaw(path, values, files));
+  interrupts.guard();
+  if (format === 'raw') return files.keepUnlessThrown(() => makeRaw(path, values, { files, interrupts }));
   if (format === 'luks') {
     const settings = luksSettings(values, secrets);
     return files.keepUnlessThrown(() => makeLuks(path, values, { settings, files }));
   }
   const settings = qcow2Settings(values, secrets);
-  return files.keepUnlessThrown(() => makeQcow2(path, settings, files));
+  return files.keepUnlessThrown(() => makeQcow2(path, settings, { files, interrupts }));
 }
 
 class FilesUnderWay implements NewFiles {
@@ -80,18 +87,27 @@ class FilesUnderWay implements NewFiles {
   }
 }
 
-async function makeQcow2(path: string, settings: Qcow2Settings, files: FilesUnderWay): Promise<void> {
+interface Making {
+  readonly files: FilesUnderWay;
+  readonly interrupts: Interrupts;
+}
+
+async function makeQcow2(path: string, settings: Qcow2Settings, { files, interrupts }: Making): Promise<void> {
   const { backing, dataFile, encryption, create } = settings;
   const storage = files.empty(path);
   const data = dataFile === null ? null : files.empty(newFilePath(dataFile.name));
+  // Preallocation takes its time. (A raw data file has its clusters from the start on, and no others to be filled later.)
+  const later = create.preallocation !== 'off' && dataFile?.raw !== true;
   try {
     const made = encryption === null ? null : await newEncryption(encryption, { createCipher: createNodeSectorCipher });
     createImage(storage, {
       ...create,
+      ...(later ? { preallocation: 'off' } : {}),
       ...(backing === null ? {} : { backing }),
       ...(made === null ? {} : { encryption: made }),
       ...(dataFile === null || data === null ? {} : { dataFile: { ...dataFile, storage: data } }),
     });
+    if (later) await interrupts.run(preallocateNew({ storage, data, encryption: made?.opened ?? null }, create));
     made?.opened.cipher.wipe();
   } catch (error) {
     throw isQcow2Error(error, 'LIMIT') ? new TooLarge() : error;
@@ -100,6 +116,28 @@ async function makeQcow2(path: string, settings: Qcow2Settings, files: FilesUnde
     data?.close();
   }
   if (create.preallocation === 'falloc') reserveAll(dataFile === null ? path : newFilePath(dataFile.name));
+}
+
+interface NewParts {
+  readonly storage: NodeFileStorage;
+  readonly data: NodeFileStorage | null;
+  readonly encryption: ImageEncryption | null;
+}
+
+/** What the image is given its places in is closed with it. */
+function preallocateNew(
+  { storage, data, encryption }: NewParts,
+  { size, preallocation = 'off' }: Qcow2Settings['create'],
+): Steps {
+  const image = openImage(storage, {
+    backing: null,
+    ...(data === null ? {} : { dataFile: data }),
+    ...(encryption === null ? {} : { encryption: { ...encryption, borrowed: true } }),
+  });
+  return sequence([
+    () => preallocate(image, { from: 0, to: size, mode: preallocation, backingSize: 0 }),
+    () => singleStep('closing the image', () => image.close()),
+  ]);
 }
 
 async function makeLuks(
@@ -120,7 +158,7 @@ async function makeLuks(
   }
 }
 
-function makeRaw(path: string, values: OptionValues, files: FilesUnderWay): void {
+async function makeRaw(path: string, values: OptionValues, { files, interrupts }: Making): Promise<void> {
   const mode = values.get('preallocation') ?? 'off';
   const known = ['off', 'metadata', 'falloc', 'full'].includes(mode);
   if (!known) throw new CliError(`invalid parameter value: ${mode}`);
@@ -138,5 +176,5 @@ function makeRaw(path: string, values: OptionValues, files: FilesUnderWay): void
     storage.close();
   }
   if (mode === 'falloc') reserveAll(path);
-  if (mode === 'full') writeZeroes(path);
+  if (mode === 'full') await interrupts.run(writeZeroes(path));
 }

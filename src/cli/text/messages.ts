@@ -53,11 +53,12 @@ export function withPrefix(prefix: string, error: unknown): CliError {
 /** The message of any error that the world can cause; what is a mistake of ours is thrown on. */
 export function asCliError(error: unknown): CliError {
   if (error instanceof CliError) return error;
-  if (isQcow2Error(error)) return new CliError(error.message, { errno: errnoOf(error), cause: error });
-  if (error instanceof ErrnoError || (error instanceof Error && 'syscall' in error)) {
+  const failed = isQcow2Error(error, 'IO') || isQcow2Error(error, 'NO_SPACE');
+  if (failed || error instanceof ErrnoError || (error instanceof Error && 'syscall' in error)) {
     const errno = errnoOf(error);
     return new CliError(strerror(errno), { errno, cause: error });
   }
+  if (isQcow2Error(error)) return new CliError(error.message, { errno: errnoOf(error), cause: error });
   throw error;
 }
 
@@ -86,6 +87,8 @@ export class ProcessConsole implements Console {
   readonly program: ProgramName;
   readonly #byLines: boolean;
   #held = '';
+  /** Stdout takes no more. */
+  #failed = false;
 
   constructor(program: ProgramName) {
     this.program = program;
@@ -110,10 +113,27 @@ export class ProcessConsole implements Console {
     this.#write(this.#held.length);
   }
 
+  /** To be called last: writes what is held back. The exit code, which is 1 where there was no room for all. */
+  end(code: number): number {
+    try {
+      this.flush();
+    } catch (error) {
+      reportThrown(this, error);
+    }
+    return this.#failed ? 1 : code;
+  }
+
   #write(length: number): void {
     const text = this.#held.slice(0, length);
     this.#held = this.#held.slice(length);
-    writeAll(1, text);
+    // One complaint is enough.
+    if (this.#failed) return;
+    try {
+      writeAll(1, text);
+    } catch (error) {
+      this.#failed = true;
+      throw error;
+    }
   }
 }
 

@@ -38,6 +38,16 @@ describe('blkdebug', () => {
     loading.close();
   });
 
+  it('fails where it is asked what there is', async () => {
+    const options = { 'file.driver': 'blkdebug', 'file.inject-error.event': 'none' };
+    const rule = { 'file.inject-error.iotype': 'block-status', 'file.inject-error.sector': '4' };
+    const node = await open(image(), { driver: 'raw', ...options, ...rule });
+    expect(failureOf(() => node.status(0, 2048))).toBeNull();
+    expect(failureOf(() => node.status(0, 2560))).toBe('Input/output error');
+    expect(failureOf(() => node.read(0, new Uint8Array(4096)))).toBeNull();
+    node.close();
+  });
+
   it('takes rules from a file, with states', async () => {
     const path = image();
     const config = join(newFolder(), 'rules.conf');

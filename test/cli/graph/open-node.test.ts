@@ -49,6 +49,60 @@ describe('opening a node', () => {
     dotted.close();
   });
 
+  it('is shown by the name of its file, unless options make it another disk', async () => {
+    const folder = newFolder();
+    const path = newImage(folder, 'a.qcow2', { size: MIB });
+    const nameOf = async (name: string | null, options: Readonly<Record<string, string>> = {}) => {
+      const node = await open(name, options);
+      node.close();
+      return node.fileName;
+    };
+    expect(await nameOf(`file:${path}`)).toBe(path);
+    expect(await nameOf(`json:{"driver":"qcow2","file.driver":"file","file.filename":"${path}"}`)).toBe(path);
+    expect(await nameOf(path, { 'lazy-refcounts': 'on' })).toBe(path);
+    expect(await nameOf(`blkdebug::${path}`)).toBe(`blkdebug::${path}`);
+    const window = await nameOf(path, { driver: 'raw', offset: '512' });
+    expect(JSON.parse(window.slice('json:'.length))).toEqual({
+      driver: 'raw',
+      offset: '512',
+      file: { driver: 'file', filename: path },
+    });
+    const failing = await nameOf(`blkdebug::${path}`, { 'file.inject-error.event': 'l2_load' });
+    expect(JSON.parse(failing.slice('json:'.length))).toEqual({
+      driver: 'qcow2',
+      file: { driver: 'blkdebug', 'inject-error.event': 'l2_load', image: { driver: 'file', filename: path } },
+    });
+    expect(await nameOf(failing)).toBe(failing);
+  });
+
+  it('uses at once what a discard has freed', async () => {
+    const path = newImage(newFolder(), 'a.qcow2', { size: MIB });
+    const node = await open(path, {}, { unmap: true });
+    node.write(0, new Uint8Array(65536).fill(1));
+    const { host } = node.status(0, 65536);
+    node.discard(0, 65536);
+    node.write(524288, new Uint8Array(65536).fill(2));
+    expect(node.status(524288, 65536).host).toBe(host);
+    node.close();
+  });
+
+  it('shows a backing file that is not the one that the image names', async () => {
+    const folder = newFolder();
+    const base = newImage(folder, 'base', { size: MIB });
+    const other = newImage(folder, 'other', { size: MIB });
+    const path = newImage(folder, 'a.qcow2', { size: MIB, backing: { name: 'base', format: 'qcow2' } });
+    const nameWith = async (options: Readonly<Record<string, string>>) => {
+      const node = await open(path, { driver: 'qcow2', ...options });
+      node.close();
+      return node.fileName;
+    };
+    expect(await nameWith({ 'backing.file.filename': base })).toBe(path);
+    const name = await nameWith({ 'backing.file.filename': other });
+    expect(JSON.parse(name.slice('json:'.length))).toMatchObject({
+      backing: { driver: 'qcow2', file: { filename: other } },
+    });
+  });
+
   it.each([
     [{ driver: 'parchment' }, "Unknown driver 'parchment'"],
     [{ colour: 'red' }, "Block format 'qcow2' does not support the option 'colour'"],

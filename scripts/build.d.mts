@@ -1,0 +1,4 @@
+/** Types for the tests that build the programs. */
+
+/** Bundles `qcow2-img.js` and `qcow2-io.js` into `outdir`. */
+export function buildPrograms(options?: { readonly outdir?: string }): Promise<unknown>;
