@@ -15,6 +15,7 @@
  * That needs version 3 for the dirty bit, and nothing that takes clusters of its own: no snapshots, no bitmaps, no LUKS
  * header, no external data file; and one refcount block must count it all. Otherwise the tables are dropped one by one.
  */
+import { isQcow2Error, Qcow2Error } from '../errors.js';
 import { cryptoAreaOf, hasDataFile, isDataFileRaw } from '../format/header.js';
 import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
 import { preallocate } from '../image/preallocate.js';
@@ -51,15 +52,27 @@ function canLayOutAnew({ header, geometry, l1 }: ChangeableTables): boolean {
 
 function layOutAnew(image: Qcow2Image): void {
   const tables = image.changeableTables();
-  const { storage, header, geometry, l1 } = tables;
-  const { clusterSize } = geometry;
-  const l1Bytes = divideUp(l1.entries * 8, clusterSize) * clusterSize;
-  const l1Offset = CLUSTERS_BEFORE_L1 * clusterSize;
-  const end = l1Offset + l1Bytes;
+  const { storage, header } = tables;
   tables.beforeGuestChange();
   tables.writable.order.flush();
   if (!header.dirty) header.setDirty(true);
   storage.flush();
+  try {
+    putAnewAtStart(tables);
+  } catch (error) {
+    // Half of it may be there, and no close may call that clean: also where it was a read that failed.
+    storage.seal(isQcow2Error(error) ? error : new Qcow2Error('IO', 'emptying the image failed', { cause: error }));
+    throw error;
+  }
+  image.reloadTables();
+}
+
+/** From the dirty bit to the dirty bit. */
+function putAnewAtStart({ storage, header, geometry, l1 }: ChangeableTables): void {
+  const { clusterSize } = geometry;
+  const l1Bytes = divideUp(l1.entries * 8, clusterSize) * clusterSize;
+  const l1Offset = CLUSTERS_BEFORE_L1 * clusterSize;
+  const end = l1Offset + l1Bytes;
   storage.announce?.('l1_update');
   storage.write(l1.offset, new Uint8Array(l1Bytes));
   storage.flush();
@@ -85,7 +98,6 @@ function layOutAnew(image: Qcow2Image): void {
   storage.flush();
   header.setDirty(false);
   storage.flush();
-  image.reloadTables();
 }
 
 /** An external data file loses what it holds; one that must be raw reads as zeroes then. */

@@ -16,7 +16,7 @@ export const aioReadCommand: IoCommand = {
   atLeast: 2,
   atMost: null,
   usage: '[-Ciqv] [-P pattern] off len [len..]',
-  summary: 'asynchronously reads a number of bytes',
+  summary: 'reads, and tells of it later',
   help: `
  Begins to read a range of the open file; 'aio_flush' waits for it. The command succeeds when the request has been given, whatever
  becomes of it.
@@ -50,7 +50,7 @@ export const aioWriteCommand: IoCommand = {
   atMost: null,
   writes: true,
   usage: '[-Cfiquz] [-P pattern] off len [len..]',
-  summary: 'asynchronously writes a number of bytes',
+  summary: 'writes, and tells of it later',
   help: `
  Begins to write a range of the open file; 'aio_flush' waits for it. The command succeeds when the request has been given, whatever
  becomes of it.
@@ -112,7 +112,7 @@ function refuse(session: Session, message: string): null {
 
 export const aioFlushCommand: IoCommand = {
   name: 'aio_flush',
-  summary: 'completes all outstanding aio requests',
+  summary: 'waits for all aio_read and aio_write',
   run(session) {
     session.settle();
     return 'ok';

@@ -13,7 +13,7 @@ const breakCommand: IoCommand = {
   atLeast: 2,
   atMost: 2,
   usage: 'event tag',
-  summary: 'sets a breakpoint on event and tags the stopped request as tag',
+  summary: 'stops the next request at an event, under a name',
   run(session, [event, tag]) {
     const { breakpoints } = openedNode(session);
     try {
@@ -31,7 +31,7 @@ const removeBreakCommand: IoCommand = {
   atLeast: 1,
   atMost: 1,
   usage: 'tag',
-  summary: 'remove a breakpoint by tag',
+  summary: 'takes a breakpoint away',
   run(session, [tag]) {
     const removed = openedNode(session).breakpoints?.remove(tag!) ?? false;
     const resumed = session.resume(tag!);
@@ -44,7 +44,7 @@ const resumeCommand: IoCommand = {
   atLeast: 1,
   atMost: 1,
   usage: 'tag',
-  summary: 'resumes the request tagged as tag',
+  summary: 'lets a stopped request go on',
   run(session, [tag]) {
     return session.resume(tag!) ? 'ok' : failed(session, `Could not resume request: ${MISSING}`);
   },
@@ -55,7 +55,7 @@ const waitBreakCommand: IoCommand = {
   atLeast: 1,
   atMost: 1,
   usage: 'tag',
-  summary: 'waits for the suspension of a request',
+  summary: 'waits until a request has stopped',
   run(session, [tag]) {
     // A request waits as soon as it is given: there is nothing that could still come.
     return session.isSuspended(tag!) ? 'ok' : failed(session, `No request is suspended as ${tag}`);

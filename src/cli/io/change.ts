@@ -16,7 +16,7 @@ export const discardCommand: IoCommand = {
   atMost: null,
   writes: true,
   usage: '[-Cq] off len',
-  summary: 'discards a number of bytes at a specified offset',
+  summary: 'gives up the content of a range',
   help: `
  Says that a range of the open file is not needed any more.
 
@@ -54,7 +54,7 @@ export const discardCommand: IoCommand = {
 export const flushCommand: IoCommand = {
   name: 'flush',
   shortName: 'f',
-  summary: 'flush all in-core file state to disk',
+  summary: 'makes what was written stable',
   run(session) {
     const result = attempt(() => openedNode(session).flush());
     return 'failure' in result ? 'failed' : 'ok';
@@ -68,7 +68,7 @@ export const truncateCommand: IoCommand = {
   atMost: 3,
   writes: true,
   usage: '[-m prealloc_mode] off',
-  summary: 'truncates the current file at the given offset',
+  summary: 'gives the disk another size',
   run(session, args) {
     const parsed = readOptions(session, truncateCommand, args, 'm:');
     if (parsed === null) return 'failed';

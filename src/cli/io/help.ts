@@ -9,7 +9,7 @@ export function helpCommandFor(commands: () => readonly IoCommand[]): IoCommand 
     atMost: 1,
     withoutFile: true,
     usage: '[command]',
-    summary: 'help for one or all commands',
+    summary: 'lists the commands, or explains one',
     run(session, args) {
       const name = args[0];
       if (name === undefined) {

@@ -18,7 +18,7 @@ export const openCommand: IoCommand = {
   atMost: null,
   withoutFile: true,
   usage: '[-rsCnkU] [-t cache] [-d discard] [-o options] [path]',
-  summary: 'open the file specified by path',
+  summary: 'opens an image',
   help: `
  Opens a file, which the other commands then work on.
 
@@ -96,7 +96,7 @@ export function readList(session: Session, text: string, options: Map<string, Op
 export const closeCommand: IoCommand = {
   name: 'close',
   shortName: 'c',
-  summary: 'close the current open file',
+  summary: 'closes the image',
   run(session) {
     session.close();
     return 'ok';
@@ -108,7 +108,7 @@ export const quitCommand: IoCommand = {
   shortName: 'q',
   atMost: null,
   withoutFile: true,
-  summary: 'exit the program',
+  summary: 'leaves',
   run(session) {
     session.quit = true;
     return 'ok';
@@ -119,7 +119,7 @@ export const reopenCommand: IoCommand = {
   name: 'reopen',
   atMost: null,
   usage: '[(-r|-w)] [-c cache] [-o options]',
-  summary: 'reopens an image with new options',
+  summary: 'changes how the image is open',
   help: `
  Changes how the open file is worked with.
 

@@ -8,7 +8,7 @@ import { readInteger, readSize } from './numbers.js';
 export const abortCommand: IoCommand = {
   name: 'abort',
   withoutFile: true,
-  summary: 'simulate a program crash using abort(3)',
+  summary: 'ends as a crash would',
   run() {
     // As in C, what stdout holds back is lost.
     process.kill(process.pid, 'SIGABRT');
@@ -22,7 +22,7 @@ export const sigraiseCommand: IoCommand = {
   atMost: 1,
   withoutFile: true,
   usage: 'signal',
-  summary: 'raises a signal',
+  summary: 'sends a signal to this program',
   help: `
  Sends this program the signal with a number.
 
@@ -50,7 +50,7 @@ export const sleepCommand: IoCommand = {
   atLeast: 1,
   atMost: 1,
   withoutFile: true,
-  summary: 'waits for the given value in milliseconds',
+  summary: 'waits, in milliseconds',
   async run(session, args) {
     const milliseconds = readInteger(args[0]!);
     if (milliseconds === null || milliseconds < 0) {

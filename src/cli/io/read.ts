@@ -68,7 +68,7 @@ export const readCommand: IoCommand = {
   atLeast: 2,
   atMost: null,
   usage: '[-abCqv] [-P pattern [-s off] [-l len]] off len',
-  summary: 'reads a number of bytes at a specified offset',
+  summary: 'reads a range',
   help: `
  Reads a range of the open file, and can show it, or compare it with a pattern.
 
@@ -163,7 +163,7 @@ export const readvCommand: IoCommand = {
   atLeast: 2,
   atMost: null,
   usage: '[-Cqv] [-P pattern] off len [len..]',
-  summary: 'reads a number of bytes at a specified offset',
+  summary: 'reads a range into several buffers',
   help: `
  Reads a range of the open file into several buffers, one for each length.
 

@@ -16,7 +16,7 @@ const SECTOR = 512;
 export const lengthCommand: IoCommand = {
   name: 'length',
   shortName: 'l',
-  summary: 'gets the length of the current file',
+  summary: 'prints the size of the disk',
   run(session) {
     session.console.out(`${units(openedNode(session).size)}\n`);
     return 'ok';
@@ -29,7 +29,7 @@ export const allocCommand: IoCommand = {
   atLeast: 1,
   atMost: 2,
   usage: 'offset [count]',
-  summary: 'checks if offset is allocated in the file',
+  summary: 'tells how much of a range is allocated',
   run(session, args) {
     const node = openedNode(session);
     const start = readSize(session, args[0]!);
@@ -49,7 +49,7 @@ export const allocCommand: IoCommand = {
 export const mapCommand: IoCommand = {
   name: 'map',
   usage: '',
-  summary: 'prints the allocated areas of a file',
+  summary: 'prints which ranges are allocated',
   run(session) {
     const node = openedNode(session);
     return guarded(session, 'map', () => {
@@ -91,7 +91,7 @@ function guarded(session: Session, what: string, work: () => void): Outcome {
 export const infoCommand: IoCommand = {
   name: 'info',
   shortName: 'i',
-  summary: 'prints information about the current file',
+  summary: 'prints what the image is',
   run(session) {
     const node = openedNode(session);
     session.console.out(`format name: ${node.driver}\n`);

@@ -69,7 +69,7 @@ export const writeCommand: IoCommand = {
   atMost: null,
   writes: true,
   usage: '[-bcCfnquz] [-P pattern | -s source_file] off len',
-  summary: 'writes a number of bytes at a specified offset',
+  summary: 'writes a pattern over a range',
   help: `
  Writes a range of the open file, filled with a byte (0xcd where none is given).
 
@@ -194,7 +194,7 @@ export const writevCommand: IoCommand = {
   atMost: null,
   writes: true,
   usage: '[-Cfq] [-P pattern] off len [len..]',
-  summary: 'writes a number of bytes at a specified offset',
+  summary: 'writes a pattern from several buffers',
   help: `
  Writes a range of the open file from several buffers, one for each length, filled with a byte (0xcd where none is given).
 

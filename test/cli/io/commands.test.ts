@@ -84,7 +84,7 @@ describe('read and write', () => {
     ['write -f -c 0 512', '-f and -b or -c cannot be specified at the same time\n'],
     ['readv 0 2G', "Argument '2G' exceeds maximum size 2147483136\n"],
     ['discard 16M 1', 'discard failed: Input/output error\n'],
-    ['read -l 1 0 1', `read ${usageOf('read')} -- reads a number of bytes at a specified offset\n`],
+    ['read -l 1 0 1', `read ${usageOf('read')} -- reads a range\n`],
   ])('answer "%s"', async (line, answer) => {
     expect(await runLine(session, line)).toBe('failed');
     expect(console.take()).toBe(answer);
@@ -255,7 +255,7 @@ describe('open and close', () => {
 describe('help', () => {
   it('has a line for each command, and more for each that takes options', async () => {
     const all = await run('help');
-    expect(all).toContain('read [-abCqv] [-P pattern [-s off] [-l len]] off len -- reads a number of bytes');
+    expect(all).toContain('read [-abCqv] [-P pattern [-s off] [-l len]] off len -- reads a range');
     expect(all.trimEnd().split('\n')).toHaveLength(COMMANDS.length + 2);
     expect(await run('? w')).toMatch(/^w \[-bcCfnquz\]/);
     expect(await run('help frobnicate')).toBe('command frobnicate not found\n');
