@@ -15,6 +15,7 @@ import type { LuksVolume } from '../crypto/luks-volume.js';
 import { Qcow2Error } from '../errors.js';
 import { cryptoAreaOf } from '../format/header.js';
 import { encodeLuksHeader } from '../format/luks-header.js';
+import { readLuksHeaderOf } from '../image/image-encryption.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { keyTools, readVolume, withPassphrase, type Passphrase, type UnlockOptions } from '../image/unlock-image.js';
 import { settle } from '../storage/not-resident.js';
@@ -121,9 +122,9 @@ function change(image: Qcow2Image, planned: LuksVolume, plan: AreaPlan, { inTurn
 /** Nothing comes in between: it is one synchronous piece. */
 function changeNow(image: Qcow2Image, planned: LuksVolume, plan: AreaPlan): void {
   const { storage, header, writable } = image.changeableTables();
-  const current = readVolume(storage, header.value);
+  const current = readLuksHeaderOf(storage, header.value);
   const { offset: start, length } = cryptoAreaOf(header.value)!;
-  if (!equalAt(encodeLuksHeader(current.header), 0, encodeLuksHeader(planned.header))) {
+  if (!equalAt(encodeLuksHeader(current), 0, encodeLuksHeader(planned.header))) {
     throw new Qcow2Error('BAD_ARGUMENT', 'the key slots have been changed meanwhile; nothing was done, try again');
   }
   writable.guard.check(start, length, 'the encryption header', 'encryption');
