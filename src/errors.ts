@@ -42,8 +42,12 @@ export const ERROR_CODES = [
   'IN_USE',
   /** The worker that holds the disk ended; requests that were under way have failed. */
   'WORKER_DIED',
-  /** The file does not exist. */
+  /** The file does not exist, here or on its server. */
   'NOT_FOUND',
+  /** A base image could not be fetched: no network, a server that refuses or does not keep to HTTP, an answer that is cut short. */
+  'NETWORK',
+  /** A base image on its server is another one by now than the one that the disk stands on. */
+  'BASE_CHANGED',
   /** A long job was ended by its `AbortSignal`. */
   'ABORTED',
   /** v86 does not have the seam this package was written against. */

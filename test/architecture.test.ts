@@ -56,6 +56,10 @@ describe('what the host offers is named in one place', () => {
     expect([...new Set(started.map((match) => match[1]))].toSorted()).toEqual(["'fallocate'", "'filefrag'"]);
   });
 
+  test('requests to servers: in the network, and for the kernels as a file', () => {
+    expect(usedOutside(/\bfetch\(/, ['src/network/', 'src/kernels/wasm-module.ts'])).toEqual([]);
+  });
+
   test('messages between threads: in the worker', () => {
     expect(usedOutside(/\bpostMessage\b/, ['src/worker/'])).toEqual([]);
   });

@@ -10,23 +10,26 @@
 export class NotResident extends Error {
   override readonly name = 'NotResident';
 
-  /** @param load fetches what is missing; rejects with a `Qcow2Error` when it can't be had. */
+  /**
+   * @param load fetches what is missing; rejects with a `Qcow2Error` when it can't be had, `ABORTED` where its signal ends the wait. One
+   * who does not look at the signal waits to the end.
+   */
   constructor(
     message: string,
-    readonly load: () => Promise<void>,
+    readonly load: (signal?: AbortSignal) => Promise<void>,
   ) {
     super(message);
   }
 }
 
-/** Runs `operation` until it no longer faults. Rejects with what `operation` or `load()` fails with. */
-export async function settle<T>(operation: () => T): Promise<T> {
+/** Runs `operation` until it no longer faults. Rejects with what `operation` or `load()` fails with. @param signal ends the wait. */
+export async function settle<T>(operation: () => T, signal?: AbortSignal): Promise<T> {
   for (;;) {
     try {
       return operation();
     } catch (error) {
       if (!(error instanceof NotResident)) throw error;
-      await error.load();
+      await error.load(signal);
     }
   }
 }

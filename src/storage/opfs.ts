@@ -3,7 +3,8 @@
  * this kind exist in dedicated workers only, and one that writes keeps every other handle of its file out.
  *
  * Invariants:
- * - `size` is kept here: asking the handle costs a call to the browser process, and nobody else can change the file.
+ * - `size` is kept here: asking the handle costs a call to the browser process, and nobody else can change the file. Who shares
+ *   one calls `refresh()` before it is looked at.
  * - A handle may read or write less than asked; the count it returns is looked at, and the rest is asked for again.
  * - Every failure of the browser leaves as a `Qcow2Error`: no room is `NO_SPACE`, a held file `IN_USE`, the rest `IO`.
  */
@@ -11,8 +12,13 @@ import { Qcow2Error } from '../errors.js';
 import { BlobStorage } from './blob.js';
 import type { Storage } from './storage.js';
 
-/** How a file is opened: to be read by any number, or to be read and written by one. */
-export type FileMode = 'read-only' | 'read-write';
+/**
+ * How a file is opened: to be read by any number, to be read and written by one, or to be written by all who agree among
+ * themselves how. Where a browser knows exclusive handles only, the last is the same as the second.
+ */
+export type FileMode = 'read-only' | 'read-write' | 'shared';
+
+const HANDLE_MODES = { 'read-only': 'read-only', 'read-write': 'readwrite', shared: 'readwrite-unsafe' } as const;
 
 /** The part of `FileSystemSyncAccessHandle` used here. TypeScript's library has it for workers only. */
 export interface SyncAccessHandle {
@@ -27,7 +33,7 @@ export interface SyncAccessHandle {
 }
 
 interface SyncAccessFile {
-  createSyncAccessHandle?(options?: { mode: 'readwrite' | 'read-only' }): Promise<SyncAccessHandle>;
+  createSyncAccessHandle?(options?: { mode: (typeof HANDLE_MODES)[FileMode] }): Promise<SyncAccessHandle>;
 }
 
 /**
@@ -45,7 +51,7 @@ export async function openOpfsStorage(file: FileSystemFileHandle, mode: FileMode
   }
   try {
     const readOnly = mode === 'read-only';
-    const handle = await createSyncAccessHandle.call(file, { mode: readOnly ? 'read-only' : 'readwrite' });
+    const handle = await createSyncAccessHandle.call(file, { mode: HANDLE_MODES[mode] });
     if (!readOnly || handle.mode === 'read-only') return new OpfsStorage(handle, { name: file.name, readOnly });
     handle.close();
     return new BlobStorage(await file.getFile(), { name: file.name });
@@ -114,6 +120,11 @@ export class OpfsStorage implements Storage {
   flush(): void {
     this.#checkOpen();
     if (!this.readOnly) this.#attempt('flushing', () => this.#handle.flush());
+  }
+
+  refresh(): void {
+    this.#checkOpen();
+    this.#length = this.#attempt('asking for the size of', () => this.#handle.getSize());
   }
 
   close(): void {

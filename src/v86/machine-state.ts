@@ -11,7 +11,7 @@ import { readRam, writeRam, type ReadState, type WriteState } from './ram-pages.
 import type { SavedState } from './saved-state.js';
 import { PIECE_BYTES, planState, RECORD_BYTES, vmStateBytesOf, type StateMap } from './state-map.js';
 import { encodeRecord, type StateRecord } from './state-record.js';
-import { wordsOf, murmurHash32 } from './murmur-hash.js';
+import { wordsOf, murmurHash32 } from '../util/murmur-hash.js';
 
 export interface NewState {
   readonly state: SavedState;

@@ -17,7 +17,7 @@
 import { invalid } from './checked-json.js';
 import { PAGE_BYTES, rankPages, type SavedState } from './saved-state.js';
 import { PIECE_BYTES, type RamPlace } from './state-map.js';
-import { wordsOf } from './murmur-hash.js';
+import { wordsOf } from '../util/murmur-hash.js';
 
 const PIECE_PAGES = PIECE_BYTES / PAGE_BYTES;
 const PAGE_WORDS = PAGE_BYTES / 4;

@@ -2,7 +2,7 @@
 import { Qcow2Error } from '../errors.js';
 import type { RemoteSnapshots } from '../worker/remote-disk.js';
 import type { SnapshotUsage } from './disk-source.js';
-import { murmurHash32 } from './murmur-hash.js';
+import { murmurHash32 } from '../util/murmur-hash.js';
 import type { ReadState } from './ram-pages.js';
 import { RECORD_BYTES } from './state-map.js';
 import { decodeRecord, type StateRecord } from './state-record.js';

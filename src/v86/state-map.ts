@@ -49,7 +49,7 @@ export interface RamPlace {
 }
 
 export interface StateMap {
-  /** Bytes of v86's buffer, and their sum (`murmur-hash.ts`). */
+  /** Bytes of v86's buffer, and their sum (`util/murmur-hash.ts`). */
   readonly length: number;
   readonly checksum: number;
   readonly parts: readonly PartPlace[];

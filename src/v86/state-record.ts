@@ -26,7 +26,7 @@ import {
   type RamPlace,
   type StateMap,
 } from './state-map.js';
-import { murmurHash32 } from './murmur-hash.js';
+import { murmurHash32 } from '../util/murmur-hash.js';
 
 /** The largest picture, in bytes. */
 export const MAXIMUM_PICTURE_BYTES = 64 * 2 ** 10;

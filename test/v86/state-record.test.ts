@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { isQcow2Error } from '../../src/errors.js';
 import { readMachineState } from '../../src/v86/machine-state.js';
 import { decodeRecord, encodeRecord, type StateRecord } from '../../src/v86/state-record.js';
-import { murmurHash32 } from '../../src/v86/murmur-hash.js';
+import { murmurHash32 } from '../../src/util/murmur-hash.js';
 import { seedOfThisRun, withSeed, type SeededRandom } from '../support/seeded-random.js';
 
 const VM_STATE_BYTES = 10 * 2 ** 20;

@@ -92,6 +92,8 @@ const OF_ENGINE: Readonly<Record<ErrorCode, Errno>> = {
   IN_USE: 'EAGAIN',
   WORKER_DIED: 'EIO',
   NOT_FOUND: 'ENOENT',
+  NETWORK: 'EIO',
+  BASE_CHANGED: 'EIO',
   ABORTED: 'ECANCELED',
   V86_SEAM: 'EINVAL',
 };

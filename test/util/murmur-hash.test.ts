@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { murmurHash32 } from '../../src/v86/murmur-hash.js';
+import { murmurHash32 } from '../../src/util/murmur-hash.js';
 
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 

@@ -1,5 +1,5 @@
 /**
- * MurmurHash3, 32 bits (MurmurHash3_x86_32 of Austin Appleby's SMHasher): the checksum of machine states. It is no signature;
+ * MurmurHash3, 32 bits (MurmurHash3_x86_32 of Austin Appleby's SMHasher): the checksum of machine states and of cached chunks. It is no signature;
  * it finds bytes that were lost or turned, and one wrong word always.
  *
  *   1. each word of 32 bits, little endian, is scrambled and joined to the sum
