@@ -14,10 +14,14 @@ import { runtimeOptions, type RuntimeOptions } from './image/runtime-options.js'
 import type { CipherSpec } from './crypto/luks-cipher.js';
 import type { RequiredEncryption } from './image/image-encryption.js';
 import type { EncryptionSettings } from './image/unlock-image.js';
+import type { BootProfile } from './network/boot-profile.js';
+import type { BaseStatus } from './network/network-base.js';
+import { browserNetwork } from './worker/browser-network.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
 import type { JobOptions } from './worker/job-options.js';
+import type { AllowedBase } from './worker/network-bases.js';
 import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
@@ -28,6 +32,8 @@ import { storeStream } from './worker/store-stream.js';
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
 export { OpfsDisk };
 export type {
+  BaseStatus,
+  BootProfile,
   CipherSpec,
   DiskInfo,
   DiskStats,
@@ -61,6 +67,22 @@ export interface FileLocation {
   readonly name: string;
 }
 
+/** A base image on a server. An overlay over it stands on the version that was there when it was created. */
+export interface NetworkBase {
+  /** Of the image; of the manifest, if it is split. May be relative to the page. */
+  readonly url: string | URL;
+  /** The name by which images record it. Default: the absolute URL. */
+  readonly name?: string;
+  /** It is a split image, for hosts without Range. Default false. */
+  readonly split?: boolean;
+  /** SHA-256 of the image in hexadecimal digits: tells its version where the server sends no ETag and no Last-Modified. */
+  readonly digest?: string;
+  /** Bytes that are fetched and kept as one: a power of two from 64 KiB to 4 MiB. Default 256 KiB. */
+  readonly chunkBytes?: number;
+  /** What is fetched ahead of the guest: a boot profile (`OpfsDisk.bootProfile`), or where it lies. */
+  readonly profile?: BootProfile | string | URL;
+}
+
 export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
   /**
    * Creates the disk if there is none of that name. The size may be left out if there is a backing file. With `create.encryption` a disk
@@ -80,8 +102,13 @@ export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
   readonly signal?: AbortSignal;
   /** Those of backing files that have another one, by their names. */
   readonly backingPassphrases?: Readonly<Record<string, string>>;
-  /** Files of the same folder that may be opened as backing files; an image that names any other is refused. */
-  readonly backing?: readonly string[];
+  /**
+   * What may be opened as a backing file; an image that names anything else is refused. Files of the same folder by their names; base images
+   * on servers by their URLs (`http:` or `https:`), or as a `NetworkBase`.
+   */
+  readonly backing?: readonly (string | NetworkBase)[];
+  /** Keeps the disk in memory, `create` being what it is: nothing of it is left when it is closed. Its `name` is only what it is called. */
+  readonly throwAway?: boolean;
   /** Several tabs may open a disk so at the same time, and none to write it meanwhile. */
   readonly readOnly?: boolean;
 }
@@ -89,8 +116,8 @@ export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
 /**
  * Opens a disk in a worker.
  * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it), `BACKING`, `KEY_NEEDED` and `WRONG_PASSPHRASE` for an encrypted
- * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, `ABORTED`, `LIMIT` for key slots that ask for too much work, and what the engine finds
- * wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
+ * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, `ABORTED`, `LIMIT` for key slots that ask for too much work; with a base image on a server
+ * `NETWORK`, `BASE_CHANGED`; and what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
  */
 export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promise<OpfsDisk> {
   const { signal } = options;
@@ -116,7 +143,8 @@ export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promis
 export async function openLocalDisk(options: OpenDiskOptions): Promise<LocalDisk> {
   const request = openRequest(options);
   checkFileName(request.name);
-  return openDiskFile(await openOpfsDirectory(request.directory), { ...request, signal: options.signal });
+  const [files, network] = [await openOpfsDirectory(request.directory), browserNetwork()];
+  return openDiskFile(files, { ...request, signal: options.signal, network });
 }
 
 /**
@@ -188,7 +216,8 @@ function openRequest(options: OpenDiskOptions): OpenRequest {
     kind: 'open',
     ...address(options),
     readOnly: options.readOnly ?? false,
-    backing: options.backing ?? [],
+    ...allowedNames(options.backing ?? []),
+    ...(options.throwAway === undefined ? {} : { throwAway: options.throwAway }),
     ...(create === undefined ? {} : { create }),
     ...(passphrase === undefined ? {} : { passphrase }),
     ...(backingPassphrases === undefined ? {} : { backingPassphrases }),
@@ -196,6 +225,30 @@ function openRequest(options: OpenDiskOptions): OpenRequest {
     ...(maxDerivationWork === undefined ? {} : { maxDerivationWork }),
     ...runtimeOptions(options),
   };
+}
+
+/** Files by their names, and base images on servers; no file of OPFS has a slash in its name. */
+function allowedNames(backing: readonly (string | NetworkBase)[]): Pick<OpenRequest, 'backing' | 'bases'> {
+  const names: string[] = [];
+  const bases: AllowedBase[] = [];
+  for (const entry of backing) {
+    if (typeof entry !== 'string') bases.push(allowedBase(entry));
+    else if (/^https?:\/\//i.test(entry)) bases.push(allowedBase({ url: entry, name: entry }));
+    else names.push(entry);
+  }
+  return { backing: names, bases };
+}
+
+/** With absolute URLs: a worker that was started from a Blob has no address of its own. */
+function allowedBase({ url, profile, ...base }: NetworkBase): AllowedBase {
+  const from = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const absolute = (given: string | URL): string => {
+    if (URL.canParse(given.toString(), from)) return new URL(given, from).href;
+    throw new Qcow2Error('BAD_ARGUMENT', `the base image's URL ${JSON.stringify(given.toString())} is none`);
+  };
+  const isAddress = typeof profile === 'string' || profile instanceof URL;
+  const ahead = profile === undefined ? {} : { profile: isAddress ? absolute(profile) : profile };
+  return { ...base, url: absolute(url), ...ahead };
 }
 
 /** A worker for one job. */

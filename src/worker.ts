@@ -3,6 +3,7 @@
  *
  * Its name (`new Worker(url, { name })`) makes the lock that it holds for as long as it lives.
  */
+import { browserNetwork } from './worker/browser-network.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import { serve, type ServerPort } from './worker/server.js';
 import { takeLock } from './worker/web-locks.js';
@@ -14,5 +15,5 @@ type WorkerScope = ServerPort & { readonly name: string };
 if ('DedicatedWorkerGlobalScope' in globalThis) {
   const scope = globalThis as unknown as WorkerScope;
   const ready = takeLock(livenessLock(scope.name), 'exclusive', 0).then(() => undefined);
-  serve(scope, { openDirectory: openOpfsDirectory, ready });
+  serve(scope, { openDirectory: openOpfsDirectory, ready, network: browserNetwork() });
 }

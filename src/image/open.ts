@@ -5,7 +5,7 @@
  * the caller's opener, which decides on each name; without one nothing is opened.
  */
 import type { Disk } from '../disk.js';
-import { Qcow2Error, isQcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error, type ErrorCode } from '../errors.js';
 import { MAGIC, hasDataFile, type Header } from '../format/header.js';
 import { wasmKernels } from '../kernels/index.js';
 import type { KernelsFactory } from '../kernels/kernels.js';
@@ -141,6 +141,9 @@ export interface ChainOptions extends OpenOptions {
   readonly unlock?: UnlockOptions | undefined;
 }
 
+/** What an opener fails with that is no denial, and told under its own code. */
+const PASSED_ON: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['NETWORK', 'BASE_CHANGED', 'ABORTED']);
+
 /** Longer chains are taken for a loop. */
 const DEEPEST_CHAIN = 64;
 
@@ -270,7 +273,8 @@ async function callOpener(state: ChainState, reference: BackingReference): Promi
     return await state.opener(reference);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new Qcow2Error('BACKING', `the ${name} could not be opened: ${reason}`, { cause });
+    const code = isQcow2Error(cause) && PASSED_ON.has(cause.code) ? cause.code : 'BACKING';
+    throw new Qcow2Error(code, `the ${name} could not be opened: ${reason}`, { cause });
   }
 }
 

@@ -11,7 +11,8 @@ export interface DiskSource {
   /** Bytes. */
   readonly size: number;
   readonly readOnly: boolean;
-  read(offset: number, length: number): Answer<Uint8Array>;
+  /** @param signal ends waiting for what is on a server; it fails with `ABORTED` then. */
+  read(offset: number, length: number, signal?: AbortSignal): Answer<Uint8Array>;
   /** Takes `data` over: it owns all of its buffer and is not touched by the caller again. */
   write(offset: number, data: Uint8Array<ArrayBuffer>): Answer<void>;
   flush(): Answer<void>;
@@ -35,12 +36,12 @@ export interface LocalDisk extends Disk {
 const USUAL_CLUSTER_BYTES = 65536;
 
 /** Runs `operation` now; only where it faults does the answer become a promise. */
-function settleLater<T>(operation: () => T): Answer<T> {
+function settleLater<T>(operation: () => T, signal?: AbortSignal): Answer<T> {
   try {
     return operation();
   } catch (error) {
     if (!(error instanceof NotResident)) throw error;
-    return error.load().then(() => settle(operation));
+    return error.load(signal).then(() => settle(operation, signal));
   }
 }
 
@@ -49,12 +50,12 @@ export function localSource(disk: LocalDisk, snapshots: RemoteSnapshots | null =
   return {
     size: disk.size,
     readOnly: disk.readOnly,
-    read: (offset, length) =>
+    read: (offset, length, signal) =>
       settleLater(() => {
         const target = new Uint8Array(length);
         disk.read(offset, target);
         return target;
-      }),
+      }, signal),
     write: (offset, data) => settleLater(() => disk.write(offset, data)),
     flush: () => settleLater(() => disk.flush()),
     snapshots,
@@ -67,7 +68,7 @@ export function remoteSource(remote: RemoteDisk): DiskSource {
   return {
     size: remote.info.size,
     readOnly: remote.info.readOnly,
-    read: (offset, length) => remote.read(offset, length),
+    read: (offset, length, signal) => remote.read(offset, length, { signal }),
     write: (offset, data) => remote.write(offset, data),
     flush: () => remote.flush(),
     snapshots: remote.snapshots,

@@ -6,7 +6,7 @@
  *    from the cache is never older than the last `set`.
  * 3. v86 gets right bytes or none. A failed request is told to `onError` and, through the port that the flush hook
  *    installs, to the guest as an ATA error; without the hook it stays unanswered and the guest's own time-out meets it.
- * 4. An answer to a request from before a reset of the controller is dropped.
+ * 4. An answer to a request from before a reset of the controller is dropped; a read that still waits for a server then is given up.
  * 5. `get_state` holds a name, a size and a generation, never disk bytes. A state is taken from a disk of this name, or from
  *    whoever vouches for it: a snapshot inside this disk's own image, whatever the disk was called then.
  */
@@ -204,7 +204,7 @@ export class V86Disk implements V86DiskContract {
     const version = this.#sectorZeroVersion;
     this.#read(offset, length, options?.signal, {
       done: (data) => {
-        const isCurrent = version === this.#sectorZeroVersion;
+        const isCurrent = version === this.#sectorZeroVersion && !options?.signal?.aborted;
         if (offset === 0 && length >= SECTOR_BYTES && isCurrent) this.#sectorZero = data.slice(0, SECTOR_BYTES);
         answer(data);
       },
@@ -271,10 +271,14 @@ export class V86Disk implements V86DiskContract {
   ): void {
     this.#counts.reads++;
     this.#counts.readBytes += length;
-    const read = () => (signal?.aborted ? new Uint8Array(length) : this.source.read(offset, length));
+    const read = () => (signal?.aborted ? new Uint8Array(length) : this.source.read(offset, length, signal));
     this.#queue.run(read, {
       done: outcome.done,
-      failed: (cause) => outcome.failed(asQcow2Error(cause, 'read', offset, length)),
+      failed: (cause) => {
+        // Nobody waits for a read that v86 has cancelled: that it was given up is no fault.
+        if (signal?.aborted) outcome.done(new Uint8Array(length));
+        else outcome.failed(asQcow2Error(cause, 'read', offset, length));
+      },
     });
   }
 

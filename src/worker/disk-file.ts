@@ -4,18 +4,22 @@
  * Invariants:
  * - Nothing is opened or replaced without a claim, and the claims are held until the disk is closed.
  * - A backing file is opened only if the caller's list names it (an image can name whatever it likes), and only to be read.
- * - A disk that is created is complete before its name exists.
+ * - A disk that is created is complete before its name exists. One over a base image on a server pins the version of it that is there now.
  * - What an open disk refers to knows no passphrase: the request that has them ends with the opening.
  */
-import { Qcow2Error, isQcow2Error } from '../errors.js';
+import { Qcow2Error } from '../errors.js';
 import { createImage, type CreateOptions } from '../image/create.js';
 import { encryptionFormat, type ImageEncryption } from '../image/image-encryption.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
-import { openChain, type BackingOpener, type BackingReference } from '../image/open.js';
+import { openChain } from '../image/open.js';
 import { runtimeOptions, type RuntimeOptions } from '../image/runtime-options.js';
 import { newEncryption, type NewEncryption, type UnlockOptions } from '../image/unlock-image.js';
+import type { NetworkHost } from '../network/open-base.js';
+import { MemoryStorage } from '../storage/memory.js';
 import type { Storage } from '../storage/storage.js';
-import type { Claim, ClaimMode, ImageFiles } from './image-files.js';
+import { Claims } from './claims.js';
+import type { ImageFiles } from './image-files.js';
+import { NetworkBases } from './network-bases.js';
 import type { NewDisk, OpenRequest } from './protocol.js';
 import type { DiskInfo } from './remote-disk.js';
 
@@ -23,6 +27,7 @@ const SECTOR_BYTES = 512;
 
 export interface OpenDiskFile {
   readonly image: Qcow2Image;
+  readonly bases: NetworkBases;
   /** As it is now: going to a snapshot may change the size. */
   readonly info: DiskInfo;
   /** Flushes, closes and releases the claims, these also when the flush fails. */
@@ -30,27 +35,46 @@ export interface OpenDiskFile {
 }
 
 export interface DiskFileOptions extends Omit<OpenRequest, 'kind' | 'directory'> {
-  /** Ends the derivation of keys. */
+  /** Ends the derivation of keys, and waiting for servers. */
   readonly signal?: AbortSignal | undefined;
+  /** Without it no base image on a server is opened. */
+  readonly network?: NetworkHost | undefined;
 }
 
-/** @throws Qcow2Error `NOT_FOUND`, `IN_USE`, `BACKING`, and what the engine finds wrong with the image. */
+/** What opening has at hand. */
+interface Opening {
+  readonly files: ImageFiles;
+  readonly bases: NetworkBases;
+  readonly options: DiskFileOptions;
+}
+
+/** @throws Qcow2Error `NOT_FOUND`, `IN_USE`, `BACKING`, what a server fails with, and what the engine finds wrong with the image. */
 export async function openDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<OpenDiskFile> {
   const claims = new Claims(files);
+  const bases = new NetworkBases(options.network ?? null, options.bases ?? []);
   try {
-    await claims.add(options.name, options.readOnly ? 'read' : 'write');
-    const image = await openImageFile(files, options, claims);
-    return openDiskOf(image, claims, files.path(options.name));
+    if (!options.throwAway) await claims.add(options.name, options.readOnly ? 'read' : 'write');
+    const image = await openImageFile({ files, bases, options }, claims);
+    return openDiskOf({ image, claims, bases, path: files.path(options.name) });
   } catch (error) {
+    bases.close();
     claims.release();
     throw error;
   }
 }
 
+interface OpenParts {
+  readonly image: Qcow2Image;
+  readonly claims: Claims;
+  readonly bases: NetworkBases;
+  readonly path: string;
+}
+
 /** A function of its own: what is made inside `openDiskFile` would keep its arguments, passphrases too, for as long as the disk is open. */
-function openDiskOf(image: Qcow2Image, claims: Claims, path: string): OpenDiskFile {
+function openDiskOf({ image, claims, bases, path }: OpenParts): OpenDiskFile {
   return {
     image,
+    bases,
     get info() {
       return describeImage(image, path);
     },
@@ -58,6 +82,7 @@ function openDiskOf(image: Qcow2Image, claims: Claims, path: string): OpenDiskFi
       try {
         image.close();
       } finally {
+        bases.close();
         claims.release();
       }
     },
@@ -65,16 +90,17 @@ function openDiskOf(image: Qcow2Image, claims: Claims, path: string): OpenDiskFi
 }
 
 /** Opens the file, or the one that it creates. One that is there must be encrypted as the one that would have been created. */
-async function openImageFile(files: ImageFiles, options: DiskFileOptions, claims: Claims): Promise<Qcow2Image> {
-  const exists = await files.exists(options.name);
-  const made = exists ? undefined : await createDiskFile(files, options);
+async function openImageFile(opening: Opening, claims: Claims): Promise<Qcow2Image> {
+  const { files, bases, options } = opening;
+  const exists = !options.throwAway && (await files.exists(options.name));
+  const made = exists ? undefined : await createDisk(opening);
   try {
-    const storage = await files.open(options.name, options.readOnly ? 'read-only' : 'read-write');
+    const storage = made?.storage ?? (await files.open(options.name, options.readOnly ? 'read-only' : 'read-write'));
     const requireEncryption = options.requireEncryption || (options.create?.encryption?.format ?? false);
-    const key = made === undefined ? {} : { encryption: made.opened };
-    return await openImageStorage(storage, { ...options, requireEncryption, ...key }, claims);
+    const key = made === undefined ? {} : { encryption: made.encryption?.opened };
+    return await openImageStorage(storage, { ...options, requireEncryption, ...key, bases }, claims);
   } catch (error) {
-    made?.dispose();
+    made?.encryption?.dispose();
     throw error;
   }
 }
@@ -89,9 +115,10 @@ export async function inspectImage(
   options: { readonly name: string; readonly backing: readonly string[] },
 ): Promise<DiskInfo> {
   const claims = new Claims(files);
+  const bases = new NetworkBases(null, []);
   try {
     // What it holds is not asked for, so it may stay locked.
-    const locked = { readOnly: storage.readOnly, backing: options.backing, encryption: null };
+    const locked = { readOnly: storage.readOnly, backing: options.backing, bases, encryption: null };
     const image = await openImageStorage(storage, locked, claims);
     const info = describeImage(image, files.path(options.name));
     image.close();
@@ -119,16 +146,25 @@ function describeImage(image: Qcow2Image, path: string): DiskInfo {
 
 type ImageOptions = Pick<DiskFileOptions, 'readOnly' | 'backing' | 'passphrase' | 'backingPassphrases'> &
   Pick<DiskFileOptions, 'requireEncryption' | 'maxDerivationWork' | 'signal'> &
-  RuntimeOptions & { readonly encryption?: ImageEncryption | null };
+  RuntimeOptions & { readonly bases: NetworkBases; readonly encryption?: ImageEncryption | null | undefined };
 
 async function openImageStorage(storage: Storage, options: ImageOptions, claims: Claims): Promise<Qcow2Image> {
-  const { readOnly, backing, passphrase, backingPassphrases = {}, encryption, requireEncryption } = options;
+  const {
+    readOnly,
+    backing,
+    bases,
+    passphrase,
+    backingPassphrases = {},
+    encryption,
+    requireEncryption,
+    signal,
+  } = options;
   try {
     return await openChain(storage, {
       ...runtimeOptions(options),
       ...(encryption === undefined ? {} : { encryption }),
       readOnly,
-      opener: claims.opener(backing),
+      opener: claims.opener({ backing, bases, signal }),
       requireEncryption,
       unlock: unlockOptions(options),
       // An image may name its backing file as what every object has, such as "constructor".
@@ -141,25 +177,47 @@ async function openImageStorage(storage: Storage, options: ImageOptions, claims:
   }
 }
 
-function unlockOptions({ maxDerivationWork, signal }: ImageOptions): UnlockOptions {
+function unlockOptions({
+  maxDerivationWork,
+  signal,
+}: Pick<ImageOptions, 'maxDerivationWork' | 'signal'>): UnlockOptions {
   return { maxDerivationWork, signal };
 }
 
-/** What opens the new disk, so that no key is derived twice; undefined for one that is not encrypted. */
-async function createDiskFile(files: ImageFiles, options: DiskFileOptions): Promise<NewEncryption | undefined> {
-  const { name, create } = options;
+interface MadeDisk {
+  /** What opens it, so that no key is derived twice; undefined for one that is not encrypted. */
+  readonly encryption: NewEncryption | undefined;
+  /** Where it is, if it is in no file. */
+  readonly storage: Storage | null;
+}
+
+async function createDisk(opening: Opening): Promise<MadeDisk> {
+  const { files, bases, options } = opening;
+  const { name, create, throwAway = false } = options;
   if (create === undefined || options.readOnly) {
-    throw new Qcow2Error('NOT_FOUND', `there is no disk ${files.path(name)}, and it was not to be created`);
+    const problem = throwAway
+      ? 'is to be thrown away, so "create" must say what it is'
+      : 'is not there, and it was not to be created';
+    throw new Qcow2Error(throwAway ? 'BAD_ARGUMENT' : 'NOT_FOUND', `the disk ${files.path(name)} ${problem}`);
   }
-  const size = await sizeOfNewDisk(files, create, options);
+  const size = await sizeOfNewDisk(opening, create);
   const encryption = await encryptionOfNewDisk(create, options);
+  const { backing } = create;
+  const pinned = backing === undefined ? {} : { backing: { ...backing, name: bases.pinned(backing.name) } };
   try {
-    await writeDiskFile(files, name, { ...create, size, encryption });
-    return encryption;
+    const settings = { ...create, ...pinned, size, encryption };
+    if (!throwAway) await writeDiskFile(files, name, settings);
+    return { encryption, storage: throwAway ? imageInMemory(settings) : null };
   } catch (error) {
     encryption?.dispose();
     throw error;
   }
+}
+
+function imageInMemory(create: CreateOptions): Storage {
+  const storage = new MemoryStorage();
+  createImage(storage, create);
+  return storage;
 }
 
 /** Makes an image under a temporary name, and puts it in its place. */
@@ -189,69 +247,25 @@ function encryptionOfNewDisk({ encryption }: NewDisk, options: DiskFileOptions):
 }
 
 /** The size asked for, or that of the backing file, which must open either way. */
-async function sizeOfNewDisk(files: ImageFiles, create: NewDisk, options: DiskFileOptions): Promise<number> {
+async function sizeOfNewDisk({ files, bases, options }: Opening, create: NewDisk): Promise<number> {
   if (create.backing === undefined) {
     if (create.size !== undefined) return create.size;
     throw new Qcow2Error('BAD_ARGUMENT', 'create.size is missing, and there is no backing file to take it from');
   }
+  const { backing, signal } = options;
   const claims = new Claims(files);
   try {
-    const opener = claims.opener(options.backing);
+    const opener = claims.opener({ backing, bases, signal });
     const storage = await opener({ ...create.backing, depth: 1, role: 'backing', writable: false });
     if (create.backing.format === 'raw') {
       storage.close();
       return create.size ?? Math.ceil(storage.size / SECTOR_BYTES) * SECTOR_BYTES;
     }
-    const image = await openImageStorage(
-      storage,
-      { readOnly: true, backing: options.backing, encryption: null },
-      claims,
-    );
+    const image = await openImageStorage(storage, { readOnly: true, backing, bases, signal, encryption: null }, claims);
     const { size } = image;
     image.close();
     return create.size ?? size;
   } finally {
     claims.release();
-  }
-}
-
-/** The claims of one disk: on its file and on each file below it. */
-class Claims {
-  readonly #files: ImageFiles;
-  readonly #held = new Map<string, Claim>();
-
-  constructor(files: ImageFiles) {
-    this.#files = files;
-  }
-
-  async add(name: string, mode: ClaimMode): Promise<void> {
-    this.#held.set(name, await this.#files.claim(name, mode));
-  }
-
-  /** Opens the backing and data files of `allowed`, each once in a chain. */
-  opener(allowed: readonly string[]): (reference: BackingReference) => Promise<Storage> {
-    const open = async (reference: BackingReference): Promise<Storage> => {
-      const { name, writable } = reference;
-      const what = reference.role === 'data' ? 'external data file' : 'backing file';
-      if (!allowed.includes(name)) {
-        throw new Qcow2Error('BACKING', `the image names the ${what} "${name}", which was not allowed to be opened`);
-      }
-      if (this.#held.has(name)) {
-        throw new Qcow2Error('BACKING', `the ${what} "${name}" occurs twice in one chain of files`);
-      }
-      try {
-        await this.add(name, writable ? 'write' : 'read');
-        return await this.#files.open(name, writable ? 'read-write' : 'read-only');
-      } catch (error) {
-        if (!isQcow2Error(error, 'NOT_FOUND')) throw error;
-        throw new Qcow2Error('BACKING', `the ${what} ${this.#files.path(name)} does not exist`, { cause: error });
-      }
-    };
-    return open satisfies BackingOpener;
-  }
-
-  release(): void {
-    for (const claim of this.#held.values()) claim.release();
-    this.#held.clear();
   }
 }

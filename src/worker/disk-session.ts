@@ -15,6 +15,7 @@ import type { ImageFiles } from './image-files.js';
 import { carryOut, type BetweenSteps } from './job.js';
 import type { Bytes, ExportContent, ExportedFile } from './protocol.js';
 import type { DiskStats } from './remote-disk.js';
+import type { NetworkBases } from './network-bases.js';
 import { SnapshotSession } from './snapshot-session.js';
 
 interface ExportTools {
@@ -44,14 +45,20 @@ export class DiskSession {
     return this.#disk.image;
   }
 
-  async read(offset: number, length: number): Promise<Bytes> {
+  /** The base images on servers that the disk stands on. */
+  get bases(): NetworkBases {
+    return this.#disk.bases;
+  }
+
+  /** @param signal ends waiting for a server. */
+  async read(offset: number, length: number, signal?: AbortSignal): Promise<Bytes> {
     const { size } = this.#disk.image;
     // Looked at before an array of that length is made.
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || length < 0 || length > size) {
       throw new Qcow2Error('OUT_OF_RANGE', `a read of ${length} bytes at ${offset}; the disk has ${size} bytes`);
     }
     const target = this.#buffers.take(length);
-    await settle(() => this.#disk.image.read(offset, target));
+    await settle(() => this.#disk.image.read(offset, target), signal);
     this.#reads++;
     this.#readBytes += length;
     return target;

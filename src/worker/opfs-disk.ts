@@ -4,12 +4,14 @@
 import { Qcow2Error } from '../errors.js';
 import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { SnapshotKey } from '../operations/snapshots/snapshot-info.js';
+import type { BootProfile } from '../network/boot-profile.js';
+import type { BaseStatus } from '../network/network-base.js';
 import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
 import type { Bytes, DerivationLimit, ExportContent, NewPassphrase } from './protocol.js';
-import type { DiskInfo, DiskStats, RemoteDisk } from './remote-disk.js';
+import type { DiskInfo, DiskStats, ReadOptions, RemoteDisk } from './remote-disk.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
 
@@ -49,8 +51,8 @@ export class OpfsDisk implements RemoteDisk {
     return this.#info;
   }
 
-  read(offset: number, length: number): Promise<Bytes> {
-    return this.#client.call({ kind: 'read', offset, length });
+  read(offset: number, length: number, { signal }: ReadOptions = {}): Promise<Bytes> {
+    return this.#client.call({ kind: 'read', offset, length }, { signal });
   }
 
   async write(offset: number, source: Bytes): Promise<void> {
@@ -72,6 +74,28 @@ export class OpfsDisk implements RemoteDisk {
 
   stats(): Promise<DiskStats> {
     return this.#client.call({ kind: 'stats' });
+  }
+
+  /** The base images on servers that the disk stands on: which versions, how much of them is here, what they cost so far. */
+  bases(): Promise<BaseStatus[]> {
+    return this.#client.call({ kind: 'bases' });
+  }
+
+  /**
+   * Fetches all that is missing of the base images on servers, and compares what is here with its checksums. The disk goes on meanwhile.
+   * When it resolves, the disk needs no network any more. `signal` is the pause: the next call goes on where this one was.
+   * @throws Qcow2Error `NETWORK` and the like, `NO_SPACE` or `IN_USE` where it can't be kept, `ABORTED`.
+   */
+  async makeAvailableOffline({ onProgress, signal }: JobOptions = {}): Promise<void> {
+    await this.#client.call({ kind: 'fetchBases' }, { onProgress, signal });
+  }
+
+  /**
+   * What has been read of a base image since the disk was opened, in order: to be shipped as JSON beside the image, and given as `profile`
+   * to those who boot from it. @param base its name; may be left out where there is one. @throws Qcow2Error `NOT_FOUND`.
+   */
+  bootProfile(base?: string): Promise<BootProfile> {
+    return this.#client.call({ kind: 'bootProfile', ...(base === undefined ? {} : { base }) });
   }
 
   /**

@@ -17,7 +17,8 @@
  * The first request that must wait holds back all that come after it, so no answer tells of the detour.
  *
  * Requests that change passphrases (`addPassphrase`, `changePassphrase`, `erasePassphrase`) hold nothing back: they derive keys, for
- * seconds, while those that come after them are answered. Among themselves they keep their order.
+ * seconds, while those that come after them are answered. Among themselves they keep their order. So does `fetchBases`, which may take
+ * minutes. A `read` that is cancelled waits for no server any more.
  *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
@@ -34,7 +35,10 @@ import type {
   VmStateOptions,
   VmStateWritten,
 } from '../operations/snapshots/snapshot-info.js';
+import type { BootProfile } from '../network/boot-profile.js';
+import type { BaseStatus } from '../network/network-base.js';
 import type { Progress } from '../util/progress.js';
+import type { AllowedBase } from './network-bases.js';
 import type { DiskInfo, DiskStats } from './remote-disk.js';
 
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -76,12 +80,32 @@ export interface OpenRequest extends FileAddress, RuntimeOptions, DerivationLimi
   readonly backingPassphrases?: Readonly<Record<string, string>>;
   /** Names, in the same folder, that the image and its backing files may name as their backing file. */
   readonly backing: readonly string[];
+  /** Base images on servers that they may name. */
+  readonly bases?: readonly AllowedBase[];
+  /** Makes the disk in memory, and never touches the folder. */
+  readonly throwAway?: boolean;
 }
 
 export interface ReadRequest {
   readonly kind: 'read';
   readonly offset: number;
   readonly length: number;
+}
+
+/** What is known of the base images on servers. */
+export interface BasesRequest {
+  readonly kind: 'bases';
+}
+
+/** Fetches all of them. Cancelled, it can be made again and goes on where it was. */
+export interface FetchBasesRequest {
+  readonly kind: 'fetchBases';
+}
+
+/** What the guest has read of a base image since the disk was opened; of the only one unless named. */
+export interface BootProfileRequest {
+  readonly kind: 'bootProfile';
+  readonly base?: string;
 }
 
 export interface WriteRequest {
@@ -246,6 +270,9 @@ export type Request =
   | DiscardRequest
   | FlushRequest
   | StatsRequest
+  | BasesRequest
+  | FetchBasesRequest
+  | BootProfileRequest
   | ExportRequest
   | ListSnapshotsRequest
   | CreateSnapshotRequest
@@ -293,6 +320,9 @@ export interface Results {
   discard: null;
   flush: null;
   stats: DiskStats;
+  bases: BaseStatus[];
+  fetchBases: null;
+  bootProfile: BootProfile;
   export: ExportedFile;
   listSnapshots: SnapshotUsage[];
   createSnapshot: SnapshotInfo;

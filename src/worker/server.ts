@@ -5,14 +5,16 @@
  * Invariants:
  * - Requests are carried out in the order of arrival, the next when the one before is answered. Two exceptions: between the
  *   steps of a job, an export or the delete of a snapshot, those that head the queue are answered if they can't be told from
- *   ones that came before it (`PASS`); and what changes passphrases runs beside the queue (`key-slot-lane.ts`).
+ *   ones that came before it (`PASS`); and what changes passphrases (`key-slot-lane.ts`) or fetches for later runs beside the queue.
  * - Every request is answered exactly once, with a value or an error.
  * - Arrays are answered with their buffer transferred.
  */
 import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { addPassphrase, changePassphrase, erasePassphrase, type KeySlotOptions } from '../operations/key-slots.js';
+import type { NetworkHost } from '../network/open-base.js';
 import { BlobStorage } from '../storage/blob.js';
+import type { Progress } from '../util/progress.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
 import { DiskSession } from './disk-session.js';
 import { FileIntake } from './file-intake.js';
@@ -46,6 +48,8 @@ export interface ServerOptions {
   readonly openDirectory: OpenDirectory;
   /** Requests wait for it. */
   readonly ready?: Promise<void>;
+  /** For base images on servers; without it none is opened. */
+  readonly network?: NetworkHost;
 }
 
 type Handlers = {
@@ -55,13 +59,22 @@ type Handlers = {
 /** How long a job runs before it lets others have a turn. */
 const SLICE_MILLISECONDS = 8;
 
+/** Between two tellings of how far the fetching is. */
+const PROGRESS_MILLISECONDS = 50;
+
 /** Timers count in 31 bits. */
 const LONGEST_INTERVAL_MILLISECONDS = 2 ** 31 - 1;
 
 type JobKind = 'export' | 'deleteSnapshot';
 
 /** What is begun in its turn, and not waited for. */
-const BESIDE = ['addPassphrase', 'changePassphrase', 'erasePassphrase'] as const satisfies readonly RequestKind[];
+const BESIDE = [
+  'addPassphrase',
+  'changePassphrase',
+  'erasePassphrase',
+  'bases',
+  'fetchBases',
+] as const satisfies readonly RequestKind[];
 const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
 
 /** What may be answered between the steps of a job that came before it. None of them is a job itself. */
@@ -77,7 +90,7 @@ const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
 
 /** Answers what arrives at `port`, for ever. */
 export function serve(port: ServerPort, options: ServerOptions): void {
-  const server = new Server(port, options.openDirectory);
+  const server = new Server(port, options);
   port.addEventListener('message', (event) => server.receive(event.data));
   server.start(options.ready ?? Promise.resolve()).catch((error: unknown) => {
     // Thrown out of a task of its own it reaches the page, as an error event of the worker; out of a promise it would not.
@@ -90,6 +103,7 @@ export function serve(port: ServerPort, options: ServerOptions): void {
 class Server {
   readonly #port: ServerPort;
   readonly #openDirectory: OpenDirectory;
+  readonly #network: NetworkHost | undefined;
   readonly #waiting: RequestMessage[] = [];
   readonly #keySlots = new KeySlotLane((work) => this.#inTurn(work));
   /** What comes before the next request. */
@@ -101,9 +115,10 @@ class Server {
   #cleaning: ReturnType<typeof setInterval> | undefined;
   #intake: FileIntake | null = null;
 
-  constructor(port: ServerPort, openDirectory: OpenDirectory) {
+  constructor(port: ServerPort, { openDirectory, network }: ServerOptions) {
     this.#port = port;
     this.#openDirectory = openDirectory;
+    this.#network = network;
   }
 
   async start(ready: Promise<void>): Promise<void> {
@@ -171,7 +186,10 @@ class Server {
 
   readonly #handlers: Handlers = {
     open: (request, id) => this.#open(request, this.#signal(id)),
-    read: ({ offset, length }) => this.#disk().read(offset, length),
+    read: ({ offset, length }, id) => this.#disk().read(offset, length, this.#signal(id)),
+    bases: () => this.#disk().bases.status(),
+    fetchBases: (_, id) => this.#fetchBases(id).then(nothing),
+    bootProfile: ({ base }) => this.#disk().bases.find(base).profile(),
     write: ({ offset, bytes }) => this.#disk().write(offset, bytes).then(nothing),
     writeZeroes: ({ offset, length }) => this.#disk().writeZeroes(offset, length).then(nothing),
     discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
@@ -221,11 +239,22 @@ class Server {
     if (this.#session !== null) throw new Qcow2Error('BAD_ARGUMENT', 'this worker has a disk open already');
     checkFileName(request.name);
     const files = await this.#openDirectory(request.directory);
-    const disk = await openDiskFile(files, { ...request, signal });
+    const disk = await openDiskFile(files, { ...request, signal, network: this.#network });
     const session = new DiskSession(files, disk);
     this.#session = session;
     this.#startCleaning(session);
     return disk.info;
+  }
+
+  async #fetchBases(id: number): Promise<void> {
+    let told = 0;
+    const onProgress = (progress: Progress): void => {
+      const now = performance.now();
+      if (now < told + PROGRESS_MILLISECONDS && progress.done < progress.total) return;
+      told = now;
+      this.#port.postMessage({ id, progress }, []);
+    };
+    await this.#disk().bases.makeAvailableOffline({ signal: this.#signal(id), onProgress });
   }
 
   #changeKeySlots<Wanted extends DerivationLimit, Result>(
@@ -251,6 +280,7 @@ class Server {
     const session = this.#disk();
     this.#session = null;
     clearInterval(this.#cleaning);
+    await session.bases.whenKept();
     session.close();
     return null;
   }

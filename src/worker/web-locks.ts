@@ -6,12 +6,19 @@ import type { Claim } from './image-files.js';
 
 /**
  * Takes the lock, and keeps it until `release()` or the end of this thread.
- * @param waitMilliseconds how long to wait for its holder; 0 not at all.
+ * @param waitMilliseconds how long to wait for its holder; 0 not at all, Infinity until `signal` is aborted.
  * @returns null when it is held by somebody else.
  */
-export function takeLock(name: string, mode: LockMode, waitMilliseconds: number): Promise<Claim | null> {
-  const options: LockOptions =
-    waitMilliseconds === 0 ? { mode, ifAvailable: true } : { mode, signal: AbortSignal.timeout(waitMilliseconds) };
+export function takeLock(
+  name: string,
+  mode: LockMode,
+  waitMilliseconds: number,
+  signal?: AbortSignal,
+): Promise<Claim | null> {
+  const options: LockOptions = waitMilliseconds === 0 ? { mode, ifAvailable: true } : { mode };
+  const patience =
+    waitMilliseconds === 0 || waitMilliseconds === Infinity ? signal : AbortSignal.timeout(waitMilliseconds);
+  if (patience !== undefined) options.signal = patience;
   return new Promise((resolve, reject) => {
     const granted = (lock: Lock | null): Promise<void> | undefined => {
       if (lock === null) {
@@ -21,7 +28,7 @@ export function takeLock(name: string, mode: LockMode, waitMilliseconds: number)
       return new Promise<void>((release) => resolve({ release }));
     };
     navigator.locks.request(name, options, granted).catch((error: unknown) => {
-      if (error instanceof DOMException && error.name === 'TimeoutError') resolve(null);
+      if (patience?.aborted) resolve(null);
       else reject(error);
     });
   });

@@ -1,4 +1,5 @@
 /** A client and a server at the two ends of a channel, in one process. */
+import type { NetworkHost } from '../../src/network/open-base.js';
 import type { ClientPort } from '../../src/worker/client.js';
 import { WorkerClient } from '../../src/worker/client.js';
 import type { OpenDirectory } from '../../src/worker/image-files.js';
@@ -13,10 +14,10 @@ export interface Connection {
 
 const open: MessagePort[] = [];
 
-export function connect(openDirectory: OpenDirectory): Connection {
+export function connect(openDirectory: OpenDirectory, network?: NetworkHost): Connection {
   const { port1, port2 } = new MessageChannel();
   open.push(port1, port2);
-  serve(port2 as ServerPort, { openDirectory });
+  serve(port2 as ServerPort, { openDirectory, ...(network && { network }) });
   const client = new WorkerClient(port1 as ClientPort, () => port1.close());
   port1.start();
   port2.start();

@@ -1,0 +1,261 @@
+/**
+ * Disks over base images on servers, from the page's side of the worker. They prove: an overlay stands on the version it was made over and opens
+ * without a network; only what was allowed is fetched; a read that waits for a server can be given up; and fetching for later holds nothing back.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import { createImage, MemoryStorage, openImage } from '../../src/index.js';
+import { OpfsDisk } from '../../src/worker/opfs-disk.js';
+import { FakeServer } from '../network/fake-server.js';
+import { MemoryBases, hostOn } from '../network/memory-bases.js';
+import { patternBytes } from '../storage/conformance.js';
+import { expectSameBytes } from '../support/model-disk.js';
+import { closeConnections, connect, openRequest } from './connect.js';
+import { MemoryFolder } from './memory-files.js';
+
+const URL_OF_BASE = 'https://example.test/base.qcow2';
+const SIZE = 3 * 2 ** 20;
+const CHUNK = 64 * 1024;
+const OVERLAY = {
+  create: { backing: { name: URL_OF_BASE, format: 'qcow2' } },
+  bases: [{ url: URL_OF_BASE, chunkBytes: CHUNK }],
+} as const;
+
+afterEach(closeConnections);
+
+interface Site {
+  readonly server: FakeServer;
+  readonly bases: MemoryBases;
+  readonly folder: MemoryFolder;
+}
+
+function site(content = patternBytes(SIZE)): Site {
+  const image = new MemoryStorage();
+  createImage(image, { size: content.length });
+  const writer = openImage(image);
+  writer.write(0, content);
+  writer.flush();
+  const server = new FakeServer();
+  server.put(URL_OF_BASE, image.toBytes());
+  return { server, bases: new MemoryBases(), folder: new MemoryFolder() };
+}
+
+async function open(
+  { server, bases, folder }: Site,
+  options: Parameters<typeof openRequest>[0] = OVERLAY,
+): Promise<OpfsDisk> {
+  const { client } = connect(folder.openDirectory, hostOn(server, bases));
+  return new OpfsDisk(client, await client.call(openRequest(options)));
+}
+
+function recordedName({ folder }: Site): string | undefined {
+  const storage = new MemoryStorage(folder.content('disk.qcow2').slice());
+  return openImage(storage, { readOnly: true, backing: null }).header.backingFile?.name;
+}
+
+describe('an overlay over a base image on a server', () => {
+  it('has the size of the base, reads it, and writes to itself alone', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    expect(disk.info.size).toBe(SIZE);
+    await disk.write(700_000, new Uint8Array(1000).fill(0x5a));
+    const expected = patternBytes(SIZE).fill(0x5a, 700_000, 701_000);
+    expectSameBytes(await disk.read(0, SIZE), expected, 'the disk');
+    await disk.close();
+  });
+
+  it('pins the version that it was made over, and is refused over another', async () => {
+    const visit = site();
+    await (await open(visit)).close();
+    expect(recordedName(visit)).toBe(`${URL_OF_BASE}#identity=etag%3A%22v1%22`);
+    visit.server.put(URL_OF_BASE, visit.server.files.get(URL_OF_BASE)!.bytes, '"v2"');
+    visit.bases.files.clear();
+    await expect(open(visit)).rejects.toMatchObject({ code: 'BASE_CHANGED' });
+    expect(visit.bases.held).toBe(0);
+    expect(visit.folder.claims.size).toBe(0);
+  });
+
+  it('asks its server for nothing on the second visit, nor when the server is gone', async () => {
+    const visit = site();
+    const first = await open(visit);
+    await first.read(0, SIZE);
+    await first.close();
+    const before = visit.server.requests.length;
+    visit.server.fault = () => ({ kind: 'unreachable' });
+    const second = await open(visit);
+    expectSameBytes(await second.read(0, SIZE), patternBytes(SIZE), 'the second visit');
+    expect(visit.server.requests).toHaveLength(before);
+    await second.close();
+    expect(visit.bases.held).toBe(0);
+  });
+
+  it('is not made where the server is not there, and the error says so', async () => {
+    const visit = site();
+    visit.server.fault = () => ({ kind: 'unreachable' });
+    await expect(open(visit)).rejects.toMatchObject({ code: 'NETWORK' });
+    expect([...visit.folder.files.keys()]).toEqual([]);
+  });
+
+  it('opens nothing that was not allowed', async () => {
+    const visit = site();
+    await (await open(visit)).close();
+    const before = visit.server.requests.length;
+    await expect(open(visit, {})).rejects.toMatchObject({ code: 'BACKING' });
+    const other = { bases: [{ url: 'https://example.test/other.qcow2' }] };
+    await expect(open(visit, other)).rejects.toThrow('not allowed');
+    expect(visit.server.requests).toHaveLength(before);
+  });
+
+  it('goes by a name where one is given, so that the image may move', async () => {
+    const visit = site();
+    const named = {
+      create: { backing: { name: 'linux', format: 'qcow2' } },
+      bases: [{ ...OVERLAY.bases[0], name: 'linux' }],
+    } as const;
+    await (await open(visit, named)).close();
+    expect(recordedName(visit)).toBe('linux#identity=etag%3A%22v1%22');
+    const moved = 'https://cdn.test/images/base.qcow2';
+    visit.server.put(moved, visit.server.files.get(URL_OF_BASE)!.bytes);
+    const disk = await open(visit, { bases: [{ url: moved, name: 'linux', chunkBytes: CHUNK }] });
+    expectSameBytes(await disk.read(0, 5000), patternBytes(SIZE).subarray(0, 5000), 'from the new place');
+    await disk.close();
+  });
+
+  it('stands on a raw base as well', async () => {
+    const visit = site();
+    visit.server.put('https://example.test/raw.img', patternBytes(SIZE - 100));
+    const raw = 'https://example.test/raw.img';
+    const disk = await open(visit, { create: { backing: { name: raw, format: 'raw' } }, bases: [{ url: raw }] });
+    const expected = new Uint8Array(SIZE - 512 + 412);
+    expected.set(patternBytes(SIZE - 100));
+    expect(disk.info.size).toBe(Math.ceil((SIZE - 100) / 512) * 512);
+    expectSameBytes(await disk.read(0, SIZE - 100), expected.subarray(0, SIZE - 100), 'the raw base');
+    await disk.close();
+  });
+
+  it('is exported whole', async () => {
+    const visit = site();
+    const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
+    await client.call(openRequest(OVERLAY));
+    await client.call({ kind: 'write', offset: 5, bytes: Uint8Array.of(1, 2, 3) });
+    const { blob } = await client.call({ kind: 'export', content: { of: 'disk', snapshots: true } });
+    await client.call({ kind: 'close' });
+    const copy = openImage(new MemoryStorage(new Uint8Array(await blob.arrayBuffer())), { readOnly: true });
+    const target = new Uint8Array(SIZE);
+    copy.read(0, target);
+    const expected = patternBytes(SIZE);
+    expected.set([1, 2, 3], 5);
+    expectSameBytes(target, expected, 'the export');
+  });
+});
+
+describe('a disk that is thrown away', () => {
+  it('is written and read, and leaves no file', async () => {
+    const visit = site();
+    const disk = await open(visit, { ...OVERLAY, throwAway: true });
+    await disk.write(100, new Uint8Array(70_000).fill(3));
+    await disk.flush();
+    expectSameBytes(await disk.read(0, SIZE), patternBytes(SIZE).fill(3, 100, 70_100), 'the disk');
+    await disk.close();
+    expect([...visit.folder.files.keys()]).toEqual([]);
+    expect(visit.folder.claims.size).toBe(0);
+  });
+
+  it('is there beside the disk of its name, which another tab has open', async () => {
+    const visit = site();
+    const kept = await open(visit);
+    const thrown = await open(visit, { ...OVERLAY, throwAway: true });
+    await thrown.write(0, Uint8Array.of(9));
+    expect((await kept.read(0, 1))[0]).toBe(patternBytes(1)[0]);
+    await thrown.close();
+    await kept.close();
+  });
+
+  it('must be told what it is', async () => {
+    await expect(open(site(), { throwAway: true })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+  });
+});
+
+describe('a read that waits for a server', () => {
+  it('is given up by its signal, and the next one is answered', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    visit.server.fault = () => ({ kind: 'silent' });
+    const reset = new AbortController();
+    const waiting = disk.read(2 * 2 ** 20, 512, { signal: reset.signal });
+    const failed = expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    reset.abort();
+    await failed;
+    visit.server.fault = () => null;
+    expectSameBytes(
+      await disk.read(2 * 2 ** 20, 512),
+      patternBytes(SIZE).subarray(2 * 2 ** 20, 2 * 2 ** 20 + 512),
+      'after',
+    );
+    await disk.close();
+  });
+
+  it('fails with what the server failed with, and the disk goes on', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    visit.server.fault = () => ({ kind: 'status', status: 404 });
+    await expect(disk.read(2 * 2 ** 20, 512)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await disk.write(2 * 2 ** 20, new Uint8Array(65_536).fill(1));
+    expect((await disk.read(2 * 2 ** 20, 1))[0]).toBe(1);
+    await disk.flush();
+    await disk.close();
+  });
+});
+
+describe('fetching for later', () => {
+  it('is told of, paused, gone on with, while the disk is used', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    const pause = new AbortController();
+    visit.server.fault = () => ({ kind: 'silent' });
+    const first = disk.makeAvailableOffline({ signal: pause.signal });
+    const ended = expect(first).rejects.toMatchObject({ code: 'ABORTED' });
+    // A whole cluster needs nothing of the base.
+    await disk.write(65_536, new Uint8Array(65_536).fill(4));
+    expect((await disk.read(65_536, 1))[0]).toBe(4);
+    pause.abort();
+    await ended;
+    visit.server.fault = () => null;
+    const seen: string[] = [];
+    await disk.makeAvailableOffline({ onProgress: ({ done, total, what }) => seen.push(`${what} ${done === total}`) });
+    expect(seen).toContain('fetching the base image true');
+    expect(seen.at(-1)).toBe('verifying the base image true');
+    const [base] = await disk.bases();
+    expect(base).toMatchObject({ name: URL_OF_BASE, identity: 'etag:"v1"', notKept: null });
+    expect(base!.keptBytes).toBe(base!.size);
+    await disk.close();
+  });
+
+  it('follows a boot profile, of an earlier visit or from the server', async () => {
+    const visit = site();
+    const recorder = await open(visit);
+    await recorder.read(2 ** 20, 100_000);
+    const profile = await recorder.bootProfile();
+    expect(profile.touched.length).toBeGreaterThan(1);
+    await recorder.close();
+    for (const given of [profile, 'https://example.test/base.profile.json']) {
+      const next = site();
+      const text = new TextEncoder().encode(JSON.stringify(profile)) as Uint8Array<ArrayBuffer>;
+      next.server.put('https://example.test/base.profile.json', text);
+      const disk = await open(next, { ...OVERLAY, bases: [{ ...OVERLAY.bases[0], profile: given }] });
+      const touched = profile.touched.reduce((sum, [, length]) => sum + length, 0);
+      await expect.poll(async () => (await disk.bases())[0]!.keptBytes).toBeGreaterThanOrEqual(touched);
+      const before = next.server.requests.length;
+      await disk.read(2 ** 20, 100_000);
+      expect(next.server.requests).toHaveLength(before);
+      await disk.close();
+    }
+  });
+
+  it('has no profile of a base that is none of its own', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    await expect(disk.bootProfile('other')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await disk.close();
+  });
+});
