@@ -20,7 +20,8 @@ export function showDiskFacts({ info }: OpfsDisk, seam: DemoStats['seam']): void
   const clusters = formatBytes(info.clusterSize);
   setText('disk-name', info.path.split('/').at(-1) ?? info.path);
   setText('location', `OPFS of ${location.host}: ${info.path}`);
-  setText('base', info.backingFile ?? 'nothing: the image is whole');
+  // Behind the name stands the version of the file, which is no reading.
+  setText('base', info.backingFile?.replace(/#identity=.*/, '') ?? 'nothing: the image is whole');
   setText('capacity', formatBytes(info.size));
   setText('format', `qcow2 v${info.version}, ${clusters} clusters, ${info.refcountBits}-bit refcounts`);
   showProtection(info);

@@ -35,9 +35,9 @@ export class GuestDisk implements RemoteDisk {
     return this.#disk.info;
   }
 
-  read(offset: number, length: number): Promise<Bytes> {
+  read(offset: number, length: number, options?: Parameters<RemoteDisk['read']>[2]): Promise<Bytes> {
     this.#onTransfer('read', offset, length);
-    return this.#disk.read(offset, length);
+    return this.#disk.read(offset, length, options);
   }
 
   write(offset: number, source: Bytes): Promise<void> {

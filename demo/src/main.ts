@@ -1,10 +1,12 @@
 /** The demo page: puts the parts together, starts, and offers `window.demo` for automation (see demo/README.md). */
+import type { BaseStatus, BootProfile } from 'qcow2-wasm/opfs';
 import { askToReset, connectControls } from './controls.js';
 import { DiskMap } from './disk-map.js';
 import type { DemoStats } from './drive-label.js';
 import { GuestConsole } from './guest-console.js';
 import { givenPassphrase } from './image-passphrase.js';
 import { showNotice } from './notice.js';
+import { connectOffline } from './offline-controls.js';
 import { element, setState } from './page.js';
 import { ResumeOffer } from './resume-offer.js';
 import { SerialTerminal } from './serial-terminal.js';
@@ -34,6 +36,12 @@ export interface DemoAutomation {
   /** Of a protected disk; the guest runs on. */
   changePassphrase(passphrase: string, newPassphrase: string): Promise<void>;
   stats(): Promise<DemoStats>;
+  /** The base images on servers under the disk, and how much of them is here. */
+  bases(): Promise<BaseStatus[]>;
+  /** Fetches the rest of the base; the guest runs on. When it resolves, page and disk need no server. */
+  makeAvailableOffline(): Promise<void>;
+  /** What the guest has read of the base since the disk was opened, to be shipped beside it. */
+  bootProfile(): Promise<BootProfile>;
   /** Machine and disk as they are now, in place of a snapshot of that name. The guest stands still until it is done. */
   saveSnapshot(name: string): Promise<DemoSnapshot>;
   /** By name (the newest of it), else by id; from a boot on. The guest goes on from there; one that is refused changes nothing. */
@@ -99,6 +107,9 @@ window.demo = {
   protect: (passphrase) => session.protect(passphrase),
   changePassphrase: (passphrase, newPassphrase) => session.changePassphrase(passphrase, newPassphrase),
   stats: () => session.stats(),
+  bases: () => session.bases(),
+  makeAvailableOffline: () => session.makeAvailableOffline(),
+  bootProfile: () => session.bootProfile(),
   saveSnapshot: async (name) => plainSnapshot(await session.saveSnapshot(name)),
   loadSnapshot: async (nameOrId) => plainSnapshot(await session.loadSnapshot(nameOrId)),
   snapshots: async () => (await session.listSnapshots()).map(plainSnapshot),
@@ -107,6 +118,7 @@ window.demo = {
 
 if (hasOpfs()) {
   connectControls(session);
+  connectOffline(session);
   terminal.focus();
   // Asks for storage that the browser does not clear by itself; the demo works without.
   void navigator.storage.persist?.().catch(() => false);

@@ -1,5 +1,5 @@
 /** The panel that says what went wrong and what to do, in words for the code of the error. */
-import { isQcow2Error } from 'qcow2-wasm/opfs';
+import { isQcow2Error, type ErrorCode } from 'qcow2-wasm/opfs';
 import { element } from './page.js';
 
 export interface NoticeAction {
@@ -43,6 +43,21 @@ function actionButton({ label, run }: NoticeAction): HTMLButtonElement {
   return button;
 }
 
+/** What to do about a request that the disk could not carry out. */
+export function adviceForFault(code: ErrorCode): string {
+  switch (code) {
+    case 'NO_SPACE':
+    case 'POISONED':
+      return 'The guest was told, and its file system has probably turned read-only. Free some space and reload: what was flushed before is safe.';
+    case 'NETWORK':
+      return 'The guest was told with an I/O error, and asks again when it needs the same. What it wrote is safe. “Make available offline” does without the server.';
+    case 'BASE_CHANGED':
+      return 'The parts of the base image that are not here yet can’t be had any more, so this disk is incomplete. What was written is safe in its file; “Reset” makes a fresh disk over the new base.';
+    default:
+      return 'The guest was told with an I/O error. What was flushed before is safe; download the disk if you want to look at it.';
+  }
+}
+
 /** The page can't go on. `reset` is offered where a fresh disk would help. */
 export function showFatal(error: unknown, reset: () => void): void {
   const what = messageOf(error);
@@ -60,6 +75,21 @@ export function showFatal(error: unknown, reset: () => void): void {
       what,
       advice: 'Free some space for this site in the browser settings, then try again. What was flushed is safe.',
       actions: [RELOAD],
+    });
+  } else if (isQcow2Error(error, 'NETWORK') || isQcow2Error(error, 'NOT_FOUND')) {
+    showNotice({
+      title: 'The base image could not be fetched',
+      what,
+      advice: 'Try again when the server can be reached. A disk that was made available offline starts without it.',
+      actions: [RELOAD],
+    });
+  } else if (isQcow2Error(error, 'BASE_CHANGED')) {
+    showNotice({
+      title: 'The base image on the server is another one by now',
+      what,
+      advice:
+        'The stored disk stands on the old one, which is not all here. Start with a fresh disk: this throws the stored one away.',
+      actions: [RELOAD, startOver],
     });
   } else if (isQcow2Error(error, 'WORKER_DIED')) {
     showNotice({

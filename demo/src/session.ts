@@ -9,7 +9,14 @@
  *   booting or ready -> saving -> as before     booting, ready or stopped -> restoring -> as the snapshot was
  *                  \-> protecting -> as before
  */
-import { isQcow2Error, Qcow2Error, type OpfsDisk } from 'qcow2-wasm/opfs';
+import {
+  isQcow2Error,
+  Qcow2Error,
+  type BaseStatus,
+  type BootProfile,
+  type JobOptions,
+  type OpfsDisk,
+} from 'qcow2-wasm/opfs';
 import type { DiskFault, MachineSnapshot } from 'qcow2-wasm/v86';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
@@ -19,8 +26,9 @@ import type { GuestConsole } from './guest-console.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { GuestSnapshots, type SnapshotRef } from './guest-snapshots.js';
 import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
-import { hideNotice, showFatal, showNotice, showSnapshotFailure } from './notice.js';
-import { currentState, formatBytes, progressText, setState, showProgress, type DemoState } from './page.js';
+import { adviceForFault, hideNotice, showFatal, showNotice, showSnapshotFailure } from './notice.js';
+import { currentState, progressText, setState, showProgress, type DemoState } from './page.js';
+import { showBase } from './offline-controls.js';
 import type { ResumeOffer } from './resume-offer.js';
 import type { SnapshotPanel } from './snapshot-panel.js';
 import {
@@ -34,6 +42,8 @@ import {
 import type { UnlockPrompt } from './unlock-prompt.js';
 
 const REFRESH_MILLISECONDS = 250;
+
+type FetchProgress = Parameters<NonNullable<JobOptions['onProgress']>>[0];
 
 export interface SessionOptions {
   /** Whether the page makes writes stable after a time, besides the guest itself. True unless told. */
@@ -236,6 +246,24 @@ export class Session {
     return this.#exclusive(() => Promise.resolve());
   }
 
+  /** The base images on servers under the disk. */
+  bases(): Promise<BaseStatus[]> {
+    this.#running();
+    return this.#disk!.bases();
+  }
+
+  /** What the guest has read of the base since the disk was opened. */
+  bootProfile(): Promise<BootProfile> {
+    this.#running();
+    return this.#disk!.bootProfile();
+  }
+
+  /** Fetches the rest of the base, while the guest runs on. `signal` is the pause. */
+  makeAvailableOffline(onProgress?: (progress: FetchProgress) => void, signal?: AbortSignal): Promise<void> {
+    this.#running();
+    return this.#disk!.makeAvailableOffline({ ...(onProgress && { onProgress }), ...(signal && { signal }) });
+  }
+
   async stats(): Promise<DemoStats> {
     const { disk, attachment } = this.#running();
     const opened = this.#disk!;
@@ -328,10 +356,7 @@ export class Session {
   }
 
   async #openDisk(passphrase?: string): Promise<OpfsDisk> {
-    const disk = await openStoredDisk((done, total) => {
-      const of = total === null ? '' : ` of ${formatBytes(total)}`;
-      showProgress(`Downloading the base image: ${formatBytes(done)}${of}`, total === null ? null : done / total);
-    }, passphrase);
+    const disk = await openStoredDisk(passphrase);
     this.#disk = disk;
     void this.#watch(disk);
     this.#view.unlock.hide();
@@ -442,14 +467,10 @@ export class Session {
   #showFault({ operation, error }: DiskFault): void {
     // The end of the worker has a panel of its own.
     if (error.code === 'WORKER_DIED' || error.code === 'CLOSED') return;
-    const advice =
-      error.code === 'NO_SPACE' || error.code === 'POISONED'
-        ? 'The guest was told, and its file system has probably turned read-only. Free some space and reload: what was flushed before is safe.'
-        : 'The guest was told with an I/O error. What was flushed before is safe; download the disk if you want to look at it.';
     showNotice({
       title: `The disk could not carry out a ${operation}`,
       what: `${error.code}: ${error.message}`,
-      advice,
+      advice: adviceForFault(error.code),
     });
   }
 
@@ -459,5 +480,7 @@ export class Session {
     // The disk may close while it is asked; the next refresh finds none.
     const stats = await this.stats().catch(() => null);
     if (stats) showCounters(stats);
+    const bases = await this.bases().catch(() => null);
+    if (bases) showBase(bases[0]);
   }
 }

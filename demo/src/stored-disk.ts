@@ -2,12 +2,13 @@
  * What the demo keeps in OPFS, all in one folder:
  *
  *   disk.qcow2          the visitor's disk: an overlay over a base, or an image the visitor opened
- *   base-<key>.qcow2    a base image as the server had it; the key is its ETag, or what else tells it from the next one
+ *   base-<key>.qcow2    a base image that an earlier version of this page stored whole
  *   incoming.qcow2      an image on its way in; it becomes disk.qcow2 in one step
  *
  * Any of the first and the last may be encrypted. No passphrase is kept.
  *
- * An overlay names its base, so it keeps that one when the server gets another. Bases that no disk names go with a reset.
+ * A fresh disk stands on the base image of the server, of which the parts that were read are kept in a folder of their own. It names the
+ * version that it was made over, and never takes another. Bases that no disk names go with a reset.
  */
 import {
   deleteFile,
@@ -16,18 +17,18 @@ import {
   openDisk,
   Qcow2Error,
   renameFile,
-  storeFile,
   type DiskInfo,
+  type OpenDiskOptions,
   type OpfsDisk,
   type RequiredEncryption,
   type StoredFile,
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
+import { BASE_NAME, baseImage } from './base-image.js';
 
 const directory = 'qcow2-wasm-demo';
 const DISK = 'disk.qcow2';
 const INCOMING = 'incoming.qcow2';
-const BASE_URL = 'guest/linux.qcow2';
 
 /** One sector: v86 takes no smaller disk. */
 const MINIMUM_DISK_BYTES = 512;
@@ -36,9 +37,6 @@ const BOOT_MARK = [0x55, 0xaa];
 
 /** Half of the usual time to try a passphrase: who opens the page waits for it each time (demo/README.md has what it comes to). */
 const PROTECTION = { format: 'luks', iterTime: 1000 } as const;
-
-/** Bytes so far and in all; `total` is null where the server does not say. */
-export type DownloadProgress = (done: number, total: number | null) => void;
 
 /**
  * Copies `disk`, with its snapshots and encrypted, takes the copy in beside it, and makes sure that `passphrase` opens it. The disk
@@ -72,21 +70,22 @@ export async function changePassphraseOf(disk: OpfsDisk, passphrase: string, new
  * Opens the stored disk; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`.
  * @param passphrase of the stored disk if it has one; it protects a fresh one.
  */
-export async function openStoredDisk(onDownload: DownloadProgress, passphrase?: string): Promise<OpfsDisk> {
+export async function openStoredDisk(passphrase?: string): Promise<OpfsDisk> {
   const files = await listFiles({ directory });
   const bases = files.filter(isBase).map(({ name }) => name);
   // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
   const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
   if (files.some(({ name }) => name === DISK)) {
-    const disk = await openUnlocked(DISK, bases, { passphrase });
+    const disk = await openUnlocked(DISK, [...bases, baseImage()], { passphrase });
     await deleteIfPossible(leftOver);
     return disk;
   }
-  const base = await provideBase(files, onDownload);
-  const disk = await createOverlay(base, passphrase);
-  await deleteIfPossible([...leftOver, ...bases.filter((name) => name !== base)]);
+  const disk = await createOverlay(passphrase);
+  await deleteIfPossible([...leftOver, ...bases]);
   return disk;
 }
+
+type Backing = NonNullable<OpenDiskOptions['backing']>;
 
 interface Unlocking {
   readonly passphrase?: string | undefined;
@@ -95,7 +94,7 @@ interface Unlocking {
 }
 
 /** @throws `KEY_NEEDED`, `WRONG_PASSPHRASE` for an encrypted disk, `BAD_ARGUMENT` for a passphrase that protects nothing. */
-async function openUnlocked(name: string, backing: readonly string[], unlocking: Unlocking): Promise<OpfsDisk> {
+async function openUnlocked(name: string, backing: Backing, unlocking: Unlocking): Promise<OpfsDisk> {
   const { passphrase, encryption = true } = unlocking;
   const unlock = passphrase === undefined ? {} : { passphrase, requireEncryption: encryption };
   const disk = await openDisk({ directory, name, backing, ...unlock });
@@ -119,10 +118,10 @@ async function checkBootSector(disk: OpfsDisk): Promise<void> {
 }
 
 /** A disk that could not be made stable is closed again, or its worker would keep it locked. */
-async function createOverlay(base: string, passphrase?: string): Promise<OpfsDisk> {
-  const backing = { name: base, format: 'qcow2' } as const;
+async function createOverlay(passphrase?: string): Promise<OpfsDisk> {
+  const backing = { name: BASE_NAME, format: 'qcow2' } as const;
   const protection = passphrase === undefined ? {} : { passphrase, create: { backing, encryption: PROTECTION } };
-  const disk = await openDisk({ directory, name: DISK, backing: [base], create: { backing }, ...protection });
+  const disk = await openDisk({ directory, name: DISK, backing: [baseImage()], create: { backing }, ...protection });
   try {
     await disk.flush();
     return disk;
@@ -178,45 +177,4 @@ export function commitStagedImage(): Promise<void> {
 
 function isBase({ name }: StoredFile): boolean {
   return name.startsWith('base-');
-}
-
-/** The name of the served base image, downloaded if it is not here. Without a server, the newest one that is here. */
-async function provideBase(files: readonly StoredFile[], onDownload: DownloadProgress): Promise<string> {
-  const response = await fetch(BASE_URL, { cache: 'no-cache' }).catch((cause: unknown) => unreachable(cause));
-  if (!response.ok || !response.body) {
-    const stored = files.filter(isBase).sort((one, other) => other.lastModified - one.lastModified)[0];
-    if (stored) return stored.name;
-    throw new Qcow2Error(
-      'NOT_FOUND',
-      `the base image ${BASE_URL} could not be downloaded (status ${response.status}): is the guest built (npm run guest)?`,
-    );
-  }
-  const name = `base-${baseKey(response.headers)}.qcow2`;
-  if (files.some((file) => file.name === name)) {
-    await response.body.cancel();
-    return name;
-  }
-  const length = Number(response.headers.get('content-length'));
-  const total = length > 0 && !response.headers.has('content-encoding') ? length : null;
-  await storeFile({ directory, name }, response.body, {
-    onProgress: ({ done }) => onDownload(done, total),
-    ...(total === null ? {} : { total }),
-  });
-  return name;
-}
-
-function unreachable(cause: unknown): Response {
-  console.warn('the server of the base image could not be reached', cause);
-  return new Response(null, { status: 503 });
-}
-
-/** Differs whenever the served file does; a name of its own for every download where the server gives nothing to go by. */
-function baseKey(headers: Headers): string {
-  const modified = headers.get('last-modified');
-  const tag = headers.get('etag') ?? (modified && `${headers.get('content-length') ?? ''} ${modified}`);
-  if (!tag) return crypto.randomUUID();
-  return tag
-    .replace(/^W\//, '')
-    .replaceAll(/[^0-9A-Za-z]+/g, '-')
-    .replaceAll(/^-|-$/g, '');
 }

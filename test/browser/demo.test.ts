@@ -146,7 +146,7 @@ describe('the demo page', () => {
     await booted();
     const stats = await page.evaluate(() => window.demo.stats());
     expect(stats).toMatchObject({ path: '/qcow2-wasm-demo/disk.qcow2', seam: 'flush-hook' });
-    expect(stats.backingFile).toMatch(/^base-.+\.qcow2$/);
+    expect(stats.backingFile).toMatch(/^linux\.qcow2#identity=/);
     expect(stats.guest.readBytes).toBeGreaterThan(1e6);
     expect(stats.disk.cacheHits).toBeGreaterThan(0);
     await mkdir('.tmp', { recursive: true });
@@ -263,7 +263,7 @@ describe('the demo page', () => {
     await page.evaluate(() => window.demo.reset());
     await booted();
     expect(await run('ls /root')).not.toContain('random');
-    expect((await page.evaluate(() => window.demo.stats())).backingFile).toMatch(/^base-/);
+    expect((await page.evaluate(() => window.demo.stats())).backingFile).toMatch(/^linux\.qcow2#identity=/);
     expect(await storedNames()).toContain('base-old.qcow2');
   });
 });

@@ -288,7 +288,7 @@ describe('a protected disk', () => {
     await page.keyboard.press('Enter');
     await guest.whenState('booting');
     expect(await stats()).toMatchObject({ encryption: 'luks' });
-    expect((await stats()).backingFile).toMatch(/^base-/);
+    expect((await stats()).backingFile).toMatch(/^linux\.qcow2#identity=/);
     await reloadLocked();
     expect(await refusal('unlock', SECOND)).toBe('WRONG_PASSPHRASE');
     expect(await refusal('unlock', THIRD)).toBeNull();
