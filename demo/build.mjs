@@ -1,5 +1,5 @@
 /**
- * Builds the demo into demo/dist: one bundle of the page, v86's WASM beside it, and the page's own files. The package is
+ * Builds the demo into demo/dist: one bundle of the page, v86's WASM beside it, the page's own files, and the service worker that keeps all of them. The package is
  * imported by its name, as a user's bundler would find it, so `npm run build` comes first.
  */
 import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
@@ -11,6 +11,10 @@ import { build } from 'esbuild';
 const DEMO = fileURLToPath(new URL('.', import.meta.url));
 const OUTPUT = join(DEMO, 'dist');
 const PACKAGE_ENTRIES = ['opfs.js', 'v86.js'].map((name) => join(DEMO, '../dist', name));
+const PAGE = ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'favicon.svg'];
+const V86_MODULES = ['v86.wasm', 'v86-fallback.wasm'];
+/** As the page's server has them. */
+const FIRMWARE = ['guest/bios/bios.bin', 'guest/bios/vgabios-stdvga.bin'];
 const require = createRequire(import.meta.url);
 
 export async function buildDemo() {
@@ -31,11 +35,20 @@ export async function buildDemo() {
     external: ['node:*', 'fs', 'crypto', 'perf_hooks'],
     logLevel: 'warning',
   });
-  for (const name of ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'favicon.svg'])
-    copyFileSync(join(DEMO, name), join(OUTPUT, name));
+  for (const name of PAGE) copyFileSync(join(DEMO, name), join(OUTPUT, name));
   const v86 = dirname(require.resolve('v86'));
-  for (const name of ['v86.wasm', 'v86-fallback.wasm']) copyFileSync(join(v86, name), join(OUTPUT, name));
+  for (const name of V86_MODULES) copyFileSync(join(v86, name), join(OUTPUT, name));
   copyFileSync(require.resolve('@xterm/xterm/css/xterm.css'), join(OUTPUT, 'xterm.css'));
+  await build({
+    entryPoints: [join(DEMO, 'src/service-worker.ts')],
+    outfile: join(OUTPUT, 'service-worker.js'),
+    bundle: true,
+    format: 'iife',
+    target: 'es2022',
+    minify: true,
+    define: { PAGE_FILES: JSON.stringify(['./', ...PAGE, ...V86_MODULES, 'main.js', 'xterm.css', ...FIRMWARE]) },
+    logLevel: 'warning',
+  });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildDemo();

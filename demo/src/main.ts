@@ -6,6 +6,7 @@ import type { DemoStats } from './drive-label.js';
 import { GuestConsole } from './guest-console.js';
 import { givenPassphrase } from './image-passphrase.js';
 import { showNotice } from './notice.js';
+import { keepPage, whenPageIsKept } from './offline-page.js';
 import { connectOffline } from './offline-controls.js';
 import { element, setState } from './page.js';
 import { ResumeOffer } from './resume-offer.js';
@@ -108,7 +109,7 @@ window.demo = {
   changePassphrase: (passphrase, newPassphrase) => session.changePassphrase(passphrase, newPassphrase),
   stats: () => session.stats(),
   bases: () => session.bases(),
-  makeAvailableOffline: () => session.makeAvailableOffline(),
+  makeAvailableOffline: () => session.makeAvailableOffline().then(whenPageIsKept),
   bootProfile: () => session.bootProfile(),
   saveSnapshot: async (name) => plainSnapshot(await session.saveSnapshot(name)),
   loadSnapshot: async (nameOrId) => plainSnapshot(await session.loadSnapshot(nameOrId)),
@@ -122,6 +123,7 @@ if (hasOpfs()) {
   terminal.focus();
   // Asks for storage that the browser does not clear by itself; the demo works without.
   void navigator.storage.persist?.().catch(() => false);
+  void keepPage();
   void session.start();
 } else {
   setState('error');

@@ -1,6 +1,7 @@
 /** How much of the base image is here, and the button that fetches the rest: pressed again it pauses, and goes on later where it was. */
 import { isQcow2Error, type BaseStatus } from 'qcow2-wasm/opfs';
 import { messageOf, showNotice } from './notice.js';
+import { whenPageIsKept } from './offline-page.js';
 import { element, formatBytes, setText } from './page.js';
 import type { Session } from './session.js';
 
@@ -28,6 +29,7 @@ export function connectOffline(session: Session): void {
         const verb = what.startsWith('verifying') ? 'Verifying' : 'Pause';
         button.textContent = `${verb}: ${Math.floor((100 * done) / total)} %`;
       }, pause.signal);
+      await whenPageIsKept();
     } catch (error) {
       if (!isQcow2Error(error, 'ABORTED')) showFailure(error);
     } finally {

@@ -109,6 +109,25 @@ describe('a site whose server knows ranges', () => {
   });
 });
 
+describe('a site whose server is gone', () => {
+  it('opens, boots, and has its files, once it was made available offline', async () => {
+    const page = await browser.open(`${site.url}/${PAGE}`);
+    await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
+    await page.close();
+    await site.stop();
+    try {
+      const guest = await GuestPage.open(browser, `${site.url}/${PAGE}`);
+      await guest.booted();
+      expect(await guest.run('cat /root/kept')).toBe('kept');
+      await guest.page.reload();
+      await guest.whenState('booting', 'ready');
+      await guest.page.close();
+    } finally {
+      await site.start();
+    }
+  });
+});
+
 describe('a site whose server is unwell', () => {
   it('boots all the same where every fifth request fails, stalls, or is cut short', async () => {
     await forgetAll();
