@@ -1,36 +1,36 @@
 /**
- * What a guest that reads on will want next. A run of reads, each beginning where the one before ended, opens a window that doubles with
- * every read; a read elsewhere closes it. So a file that is read through waits for the network a few times only, and single reads,
- * which are most of a boot's in number, fetch nothing that nobody asked for.
+ * What a guest that reads on will want next: in a run of reads, each beginning where the one before ended, as much again as the run has read so
+ * far. A read elsewhere ends the run. So a file that is read through waits for the network a few times only, short runs fetch nothing that
+ * nobody asked for, and what is fetched in vain is never more than what was of use.
  */
 import type { ChunkGeometry, ChunkRun } from './chunk-geometry.js';
 
-/** Of the window. */
-const WIDEST_BYTES = 2 * 1024 * 1024;
+const MOST_AHEAD_BYTES = 2 * 1024 * 1024;
 
 export class ReadAhead {
   readonly #geometry: ChunkGeometry;
-  readonly #widest: number;
-  #last = { offset: -1, end: -1 };
-  /** Chunks. */
-  #window = 0;
+  #last = { offset: -1, end: -Infinity };
+  /** Bytes that the run has read; one read is none yet. */
+  #run = { bytes: 0, reads: 0 };
 
   constructor(geometry: ChunkGeometry) {
     this.#geometry = geometry;
-    this.#widest = Math.max(1, WIDEST_BYTES / geometry.chunkBytes);
   }
 
   /** Told of each read; the chunks to fetch behind it. */
   after(offset: number, length: number): ChunkRun {
-    const { geometry, last } = { geometry: this.#geometry, last: this.#last };
+    const { chunkBytes } = this.#geometry;
     const end = offset + length;
     // An operation that faulted reads the same once more.
-    if (offset !== last.offset || end !== last.end) {
-      if (offset === last.end) this.#window = Math.min(this.#widest, Math.max(1, 2 * this.#window));
-      else if (Math.abs(offset - last.end) > geometry.chunkBytes) this.#window = 0;
+    if (offset !== this.#last.offset || end !== this.#last.end) {
+      const gap = Math.abs(offset - this.#last.end);
+      if (gap === 0) this.#run = { bytes: this.#run.bytes + length, reads: this.#run.reads + 1 };
+      else if (gap > chunkBytes) this.#run = { bytes: length, reads: 1 };
       this.#last = { offset, end };
     }
-    return geometry.chunksOf(nextChunkStart(end, geometry), this.#window * geometry.chunkBytes);
+    const ahead = this.#run.reads > 1 ? Math.min(this.#run.bytes, MOST_AHEAD_BYTES) : 0;
+    const chunks = Math.floor(ahead / chunkBytes);
+    return this.#geometry.chunksOf(nextChunkStart(end, this.#geometry), chunks * chunkBytes);
   }
 }
 

@@ -101,14 +101,15 @@ describe('chunks', () => {
     expect(() => new ChunkGeometry(size, chunkBytes)).toThrow(/has|power of two/);
   });
 
-  it('are fetched ahead of a run of reads, more with each, and not ahead of single ones', () => {
+  it('are fetched ahead of a run of reads, as much again as it has read, and not ahead of short ones', () => {
     const ahead = new ReadAhead(geometry);
-    expect(ahead.after(0, 1000).count).toBe(0);
-    expect(ahead.after(1000, 1000)).toEqual({ first: 1, count: 1 });
-    expect(ahead.after(1000, 1000)).toEqual({ first: 1, count: 1 });
-    expect(ahead.after(2000, 1000)).toEqual({ first: 1, count: 2 });
-    expect(ahead.after(3000, 65536)).toEqual({ first: 2, count: 4 });
-    expect(ahead.after(9 * 65536, 10).count).toBe(0);
+    expect(ahead.after(0, 40_000).count).toBe(0);
+    expect(ahead.after(40_000, 40_000)).toEqual({ first: 2, count: 1 });
+    expect(ahead.after(40_000, 40_000)).toEqual({ first: 2, count: 1 });
+    expect(ahead.after(80_000, 65_536)).toEqual({ first: 3, count: 2 });
+    expect(ahead.after(145_536 + 1000, 40_000)).toEqual({ first: 3, count: 2 });
+    expect(ahead.after(9 * 65_536, 10).count).toBe(0);
+    expect(ahead.after(0, 3 * 65_536).count).toBe(0);
   });
 });
 

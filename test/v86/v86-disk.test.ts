@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isQcow2Error } from '../../src/errors.js';
+import { isQcow2Error, Qcow2Error } from '../../src/errors.js';
 import { NotResident } from '../../src/storage/not-resident.js';
 import { localDisk, MAXIMUM_DISK_BYTES, remoteDisk, V86Disk, type DiskFault } from '../../src/v86/v86-disk.js';
 import type { RemoteDisk } from '../../src/worker/remote-disk.js';
@@ -195,4 +195,46 @@ describe('a disk object', () => {
     await expect(disk.flush()).rejects.toMatchObject({ code: 'IO' });
     expect(disk.activity.errors).toBe(2);
   });
+});
+
+describe('a read that v86 cancels while it waits for a server', () => {
+  const neverComes = (disk: MemoryDisk): void => {
+    disk.read = () => {
+      throw new NotResident(
+        'nothing is here',
+        (signal) =>
+          new Promise((_, reject) =>
+            signal?.addEventListener('abort', () => reject(new Qcow2Error('ABORTED', 'reset'))),
+          ),
+      );
+    };
+  };
+
+  it.each(['local', 'remote'] as const)(
+    'is given up there, is no fault, and lets the next one come (%s)',
+    async (kind) => {
+      const faults: DiskFault[] = [];
+      const onError = (fault: DiskFault): number => faults.push(fault);
+      const memory = new MemoryDisk(4096);
+      const remote = delayedRemote(4096, { read: 0, write: 0 });
+      if (kind === 'local') neverComes(memory);
+      const { read: answer } = remote;
+      remote.read = (_, __, options) =>
+        new Promise((_resolve, reject) => {
+          options?.signal?.addEventListener('abort', () => reject(new Qcow2Error('ABORTED', 'reset')));
+        });
+      const disk = kind === 'local' ? localDisk(memory, { onError }) : remoteDisk(remote, { onError });
+      const reset = new AbortController();
+      const cancelled = new Promise<Uint8Array>((resolve) => disk.get(512, 512, resolve, { signal: reset.signal }));
+      await later(1);
+      expect(disk.activity.inFlight).toBe(1);
+      remote.read = answer;
+      memory.read = (offset, target) => MemoryDisk.prototype.read.call(memory, offset, target);
+      reset.abort();
+      await cancelled;
+      expect(faults).toEqual([]);
+      disk.set(512, new Uint8Array(512).fill(6), () => undefined);
+      expect((await read(disk, 512, 512)).every((byte) => byte === 6)).toBe(true);
+    },
+  );
 });
