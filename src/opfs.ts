@@ -77,7 +77,7 @@ export interface NetworkBase {
   readonly split?: boolean;
   /** SHA-256 of the image in hexadecimal digits: tells its version where the server sends no ETag and no Last-Modified. */
   readonly digest?: string;
-  /** Bytes that are fetched and kept as one: a power of two from 64 KiB to 4 MiB. Default 256 KiB. */
+  /** Bytes that are fetched and kept as one: a power of two from 64 KiB to 4 MiB. Default 128 KiB. */
   readonly chunkBytes?: number;
   /** What is fetched ahead of the guest: a boot profile (`OpfsDisk.bootProfile`), or where it lies. */
   readonly profile?: BootProfile | string | URL;

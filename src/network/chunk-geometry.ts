@@ -9,7 +9,7 @@ export const SMALLEST_CHUNK_BYTES = 64 * 1024;
 export const LARGEST_CHUNK_BYTES = 4 * 1024 * 1024;
 
 /** Measured (bench/README.md, "Chunks"): smaller ones cost round trips, larger ones bytes that nobody reads. */
-export const DEFAULT_CHUNK_BYTES = 256 * 1024;
+export const DEFAULT_CHUNK_BYTES = 128 * 1024;
 
 /** The presence map of a base is held in memory, 8 bytes a chunk: 32 MiB at most. */
 const MOST_CHUNKS = 2 ** 22;

@@ -34,7 +34,7 @@ export interface BaseAddress {
   readonly split?: boolean;
   /** SHA-256 of the image in hexadecimal digits: tells its version where the server does not. */
   readonly digest?: string;
-  /** A power of two from 64 KiB to 4 MiB; that of the parts, if it is split; that of the cache, if there is one. Default 256 KiB. */
+  /** A power of two from 64 KiB to 4 MiB; that of the parts, if it is split; that of the cache, if there is one. Default 128 KiB. */
   readonly chunkBytes?: number;
 }
 

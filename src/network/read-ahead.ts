@@ -1,7 +1,7 @@
 /**
- * What a guest that reads on will want next: in a run of reads, each beginning where the one before ended, as much again as the run has read so
+ * What a guest that reads on will want next: in a run of reads, each beginning where the one before ended, half as much as the run has read so
  * far. A read elsewhere ends the run. So a file that is read through waits for the network a few times only, short runs fetch nothing that
- * nobody asked for, and what is fetched in vain is never more than what was of use.
+ * nobody asked for, and what is fetched in vain is at most half of what was of use (bench/README.md, "Chunks").
  */
 import type { ChunkGeometry, ChunkRun } from './chunk-geometry.js';
 
@@ -28,7 +28,7 @@ export class ReadAhead {
       else if (gap > chunkBytes) this.#run = { bytes: length, reads: 1 };
       this.#last = { offset, end };
     }
-    const ahead = this.#run.reads > 1 ? Math.min(this.#run.bytes, MOST_AHEAD_BYTES) : 0;
+    const ahead = this.#run.reads > 1 ? Math.min(this.#run.bytes / 2, MOST_AHEAD_BYTES) : 0;
     const chunks = Math.floor(ahead / chunkBytes);
     return this.#geometry.chunksOf(nextChunkStart(end, this.#geometry), chunks * chunkBytes);
   }

@@ -101,13 +101,13 @@ describe('chunks', () => {
     expect(() => new ChunkGeometry(size, chunkBytes)).toThrow(/has|power of two/);
   });
 
-  it('are fetched ahead of a run of reads, as much again as it has read, and not ahead of short ones', () => {
+  it('are fetched ahead of a run of reads, half as much as it has read, and not ahead of short ones', () => {
     const ahead = new ReadAhead(geometry);
-    expect(ahead.after(0, 40_000).count).toBe(0);
-    expect(ahead.after(40_000, 40_000)).toEqual({ first: 2, count: 1 });
-    expect(ahead.after(40_000, 40_000)).toEqual({ first: 2, count: 1 });
-    expect(ahead.after(80_000, 65_536)).toEqual({ first: 3, count: 2 });
-    expect(ahead.after(145_536 + 1000, 40_000)).toEqual({ first: 3, count: 2 });
+    expect(ahead.after(0, 65_536).count).toBe(0);
+    expect(ahead.after(65_536, 65_536)).toEqual({ first: 2, count: 1 });
+    expect(ahead.after(65_536, 65_536)).toEqual({ first: 2, count: 1 });
+    expect(ahead.after(131_072, 131_072)).toEqual({ first: 4, count: 2 });
+    expect(ahead.after(262_144 + 1000, 40_000)).toEqual({ first: 5, count: 2 });
     expect(ahead.after(9 * 65_536, 10).count).toBe(0);
     expect(ahead.after(0, 3 * 65_536).count).toBe(0);
   });
