@@ -4,6 +4,7 @@
  */
 import { Qcow2Error } from '../errors.js';
 import type { Storage } from '../storage/storage.js';
+import { hostFetch } from './http.js';
 import type { NetworkBase } from './network-base.js';
 import { openNetworkBase, type BaseAddress, type NetworkHost, type OpenBaseOptions } from './open-base.js';
 
@@ -17,8 +18,7 @@ export type HttpStorageOptions = Partial<NetworkHost> & OpenBaseOptions;
  */
 export async function openHttpStorage(address: BaseAddress, options: HttpStorageOptions = {}): Promise<HttpStorage> {
   const { pin = null, signal, ...host } = options;
-  const fetchHere: NetworkHost['fetch'] = (url, init) => fetch(url, init);
-  const base = await openNetworkBase({ fetch: fetchHere, files: null, ...host }, address, { pin, signal });
+  const base = await openNetworkBase({ fetch: hostFetch, files: null, ...host }, address, { pin, signal });
   return new HttpStorage(base, { ownsBase: true });
 }
 

@@ -11,6 +11,9 @@ import { throwIfAborted } from './retry.js';
 
 export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
 
+/** The host's own. Called as a function of the global scope: as a method of another object it is refused. */
+export const hostFetch: Fetch = (url, init) => globalThis.fetch(url, init);
+
 export interface HttpRequest {
   readonly url: string;
   readonly method?: 'GET' | 'HEAD';
