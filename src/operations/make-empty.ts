@@ -60,7 +60,7 @@ function layOutAnew(image: Qcow2Image): void {
   try {
     putAnewAtStart(tables);
   } catch (error) {
-    // Half of it may be there, and no close may call that clean: also where it was a read that failed.
+    // Half of it may be there, and no close may call that clean.
     storage.seal(isQcow2Error(error) ? error : new Qcow2Error('IO', 'emptying the image failed', { cause: error }));
     throw error;
   }

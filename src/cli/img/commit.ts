@@ -118,9 +118,7 @@ class CommitJob {
       }
       at = end;
       progress.set((100 * at) / top.size);
-      await interrupts.breathe();
-      const early = rateLimit === 0 ? 0 : (copied / rateLimit) * 1000 - (performance.now() - started);
-      if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+      await interrupts.hold(started, { bytes: copied, rateLimit });
     }
   }
 

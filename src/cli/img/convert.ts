@@ -77,9 +77,11 @@ class Conversion {
       await this.#copy(source, values, backing !== undefined);
       this.#finish();
     } catch (error) {
-      this.#target?.close();
+      const target = this.#target;
       this.#target = null;
+      // What it could not write any more does not matter: it is removed.
       files?.remove();
+      target?.close();
       throw error;
     }
   }
@@ -224,9 +226,12 @@ class Conversion {
   }
 }
 
-/** Whether a new image reads as zeroes where nothing was written: not one that is encrypted and has its clusters already. */
-function readsAsZeroes({ image }: BlockNode, values: OptionValues | null): boolean {
-  if (image === null) return true;
+/**
+ * Whether a new image reads as zeroes where nothing was written: not one that is encrypted as a whole, or is encrypted and has its
+ * clusters already.
+ */
+function readsAsZeroes({ image, driver }: BlockNode, values: OptionValues | null): boolean {
+  if (image === null) return driver === 'raw';
   const preallocated = (values?.get('preallocation') ?? 'off') !== 'off' || hasDataFile(image.header);
   return !preallocated || image.header.cryptMethod === 0;
 }
