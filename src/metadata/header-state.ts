@@ -26,7 +26,6 @@ import {
   probeClusterSize,
   type Header,
 } from '../format/header.js';
-import { SNAPSHOT_FIXED_BYTES } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { alignUp, hex } from '../util/integers.js';
@@ -43,7 +42,7 @@ export function readHeader(storage: Storage): Header {
   return header;
 }
 
-/** The tables that the header names must lie inside the file; the last cluster of a file may be cut short. */
+/** The tables that each request needs must lie inside the file; the last cluster of a file may be cut short. */
 function checkPlaces(header: Header, fileSize: number): void {
   const clusterSize = 2 ** header.clusterBits;
   const limit = alignUp(fileSize, clusterSize);
@@ -52,13 +51,12 @@ function checkPlaces(header: Header, fileSize: number): void {
     const where = `lies at ${hex(offset)} to ${hex(offset + length)}; the file ends at ${hex(fileSize)}`;
     throw new Qcow2Error('BAD_IMAGE', `the ${name} ${where}`);
   };
-  const { l1Entries, refcountTableClusters, snapshotCount } = header;
+  const { l1Entries, refcountTableClusters } = header;
   const area = cryptoAreaOf(header);
   if (area !== null) check('encryption header', area.offset, area.length);
   check(`L1 table (l1_size ${l1Entries})`, header.l1Offset, l1Entries * 8);
   const refcountTable = `refcount table (refcount_table_clusters ${refcountTableClusters})`;
   check(refcountTable, header.refcountTableOffset, refcountTableClusters * clusterSize);
-  check(`snapshot table (nb_snapshots ${snapshotCount})`, header.snapshotsOffset, snapshotCount * SNAPSHOT_FIXED_BYTES);
 }
 
 /** What `setTables` writes. */

@@ -4,6 +4,7 @@
  */
 import type { Geometry } from '../format/geometry.js';
 import type { Kernels } from '../kernels/kernels.js';
+import { exactRefcountEntry } from '../kernels/refcount-entry.js';
 import type { OffsetTable } from './offset-table.js';
 import type { TableCache } from './table-cache.js';
 
@@ -42,6 +43,13 @@ export class RefcountSlices {
     const slice = this.slice(cluster, 1);
     if (slice === null) return 0;
     return this.#kernels.refcountGet(slice.address, this.#geometry.refcountOrder, slice.first);
+  }
+
+  /** The same for whoever shows it: a bigint where a number would be rounded. */
+  exact(cluster: number): number | bigint {
+    const slice = this.slice(cluster, 1);
+    if (slice === null) return 0;
+    return exactRefcountEntry(this.#kernels.bytes, slice.address, this.#geometry.refcountOrder, slice.first);
   }
 
   /** The first cluster at or after `from` that is free; it may lack a block. */

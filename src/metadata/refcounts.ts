@@ -57,6 +57,11 @@ export class Refcounts {
     return this.#slices.get(cluster);
   }
 
+  /** The same for whoever shows it: a bigint where a number would be rounded, above 2^53 - 1. */
+  exact(cluster: number): number | bigint {
+    return this.#slices.exact(cluster);
+  }
+
   /** The first cluster at or after `from` that is free; it may lack a block. */
   nextFree(from: number): number {
     return this.#slices.nextFree(from);
@@ -96,7 +101,7 @@ export class Refcounts {
       const failed = this.#kernels.refcountAdd(address, this.#geometry.refcountOrder, from, end - from, delta);
       if (failed >= 0) {
         const bad = cluster + failed - from;
-        this.#refuseChange(bad, this.get(bad), delta);
+        this.#refuseChange(bad, this.exact(bad), delta);
       }
       this.#cache.markDirty(offset);
       done += end - from;
@@ -284,9 +289,9 @@ export class Refcounts {
     this.add(oldOffset / clusterSize, (oldEntries * 8) / clusterSize, -1);
   }
 
-  #refuseChange(cluster: number, count: number, delta: number): never {
+  #refuseChange(cluster: number, count: number | bigint, delta: number): never {
     const where = `the cluster at ${hex(cluster * this.#geometry.clusterSize)} has refcount ${count}`;
-    if (count + delta < 0) throw new Qcow2Error('CORRUPT', `${where}; it cannot be lowered by ${-delta}`);
+    if (Number(count) + delta < 0) throw new Qcow2Error('CORRUPT', `${where}; it cannot be lowered by ${-delta}`);
     throw new Qcow2Error('LIMIT', `${where}; with ${this.#geometry.refcountBits} bits it cannot be raised by ${delta}`);
   }
 }

@@ -115,7 +115,8 @@ export class ReferenceScan implements CheckPhase {
     }
     return () => {
       const what = misaligned ? `is at ${hex(l1Offset)}, no cluster's start` : `has ${l1Entries} entries, too many`;
-      this.sink.corruption('snapshot-table', at, () => `${name} ${what}`);
+      const [flaw, value] = misaligned ? (['offset', l1Offset] as const) : (['size', l1Entries] as const);
+      this.sink.corruption('snapshot-table', at, () => `${name} ${what}`, { fact: 'snapshot-l1', label, flaw, value });
       return false;
     };
   }

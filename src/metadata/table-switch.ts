@@ -5,7 +5,7 @@
  * writes, and no order of them leaves a good image at every moment (invariants 5 and 9 of `write-order.ts`).
  *
  *   flush -> places for all that is new, and room for it in the file
- *         -> new L2 tables, L1 tables, snapshot table
+ *         -> new L1 table and entry of a snapshot, new L2 tables, active L1 table
  *         -> copies of all refcount blocks with a count that changes, new refcount table
  *         -> |barrier| -> header: L1, refcount table, snapshot table, size -> |barrier| -> all tables read anew
  *
@@ -13,16 +13,21 @@
  * - What is old loses its count in the new blocks: after the switch nothing has leaked, and before it nothing was freed.
  * - Nothing is allocated before every count has been found to fit its width.
  * - An L2 table whose flags change is replaced by a copy, unless it is right as it is.
+ * - Where nothing that stays is counted otherwise, as for a snapshot of a disk that holds nothing, the active tables and the
+ *   refcount structure stay as well. What is new is counted before the switch and what is old is freed after it, as for any
+ *   allocation: a crash in between leaks one of the two.
  */
 import type { HostOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
 import { HIGH_COPIED } from '../format/l2-entry.js';
 import { getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
+import { equalAt } from '../util/bytes.js';
 import { alignDown, divideUp, hex } from '../util/integers.js';
 import type { ClusterRun } from './allocator.js';
 import type { ChangeableTables } from './changeable-tables.js';
 import { CountChanges } from './count-changes.js';
+import type { HeaderTables } from './header-state.js';
 import { L2References, namedTables, type NamedTable } from './l2-references.js';
 
 /** What the image is to be. */
@@ -46,6 +51,13 @@ interface TablePlace {
   readonly host: HostOffset;
   /** Bytes. */
   readonly length: number;
+}
+
+/** A count would not fit the width of the refcounts. */
+export class RefcountTooHigh extends Qcow2Error {
+  constructor(message: string) {
+    super('LIMIT', message);
+  }
 }
 
 export class TableSwitch {
@@ -85,29 +97,65 @@ export class TableSwitch {
   }
 
   #commit(next: NextTables): void {
-    const { storage, header, geometry } = this.#tables;
+    const { header, geometry } = this.#tables;
     const { clusterSize } = geometry;
     const old = header.value;
+    // QEMU puts the two tables of a new snapshot first as well, in this order.
+    const snapshotL1 = this.#take(8 * (next.snapshotL1?.length ?? 0));
+    const snapshotsOffset = this.#write(next.snapshotTable(snapshotL1));
     const moved = this.#rewriteL2Tables(next);
-    const snapshotL1 = next.snapshotL1 && this.#writeL1(next.snapshotL1, moved, false);
-    const table = next.snapshotTable(snapshotL1 ?? 0);
-    const snapshotsOffset = this.#write(table);
-    const l1Offset = this.#writeL1(next.l1, moved, true);
+    if (next.snapshotL1 !== null) this.#put(snapshotL1, this.#encodeL1(next.snapshotL1, moved, false));
+    const snapshots = { snapshotCount: next.snapshotCount, snapshotsOffset };
+    const l1 = this.#encodeL1(next.l1, moved, true);
+    if (this.changes.isEmpty && this.#isActiveL1(l1)) {
+      this.#commitInPlace(next, snapshots);
+      return;
+    }
+    const l1Offset = this.#write(l1);
     this.#release({ host: old.l1Offset, length: old.l1Entries * 8 });
     this.#release({ host: old.snapshotsOffset, length: next.oldSnapshotTableBytes });
     const refcountTable = this.#rewriteRefcounts();
     this.#checkFreed(next);
-    storage.flush();
-    header.setTables({
+    this.#publish({
       size: next.size,
       l1Offset,
       l1Entries: next.l1.length,
       refcountTableOffset: refcountTable.host,
       refcountTableClusters: refcountTable.length / clusterSize,
-      snapshotCount: next.snapshotCount,
-      snapshotsOffset,
+      ...snapshots,
     });
+  }
+
+  /** The refcounts that change are of what is new and of the old snapshot table alone. */
+  #commitInPlace(next: NextTables, snapshots: Pick<HeaderTables, 'snapshotCount' | 'snapshotsOffset'>): void {
+    const { header, writable } = this.#tables;
+    const old = { host: header.value.snapshotsOffset, length: next.oldSnapshotTableBytes };
+    this.#release(old);
+    this.changes.forEach((cluster) => {
+      if (this.#nextCount(cluster) === 0) this.#noteFree(cluster);
+    });
+    this.#checkFreed(next);
+    this.#reserve();
+    this.#writePending();
+    this.#writeAll();
+    this.#publish({ ...header.value, size: next.size, ...snapshots });
+    writable.allocator.free(old.host, old.length, 'never');
+    this.#writeAll();
+  }
+
+  /** The switch. From then on what was taken is in use. */
+  #publish(tables: HeaderTables): void {
+    const { storage, header } = this.#tables;
     storage.flush();
+    header.setTables(tables);
+    this.#taken.length = 0;
+    storage.flush();
+  }
+
+  /** Whether the active L1 table is these bytes already, all of it. */
+  #isActiveL1(bytes: Uint8Array): boolean {
+    const { l1 } = this.#tables;
+    return bytes.length === l1.entries * 8 && equalAt(l1.encodeGrown(l1.entries), 0, bytes);
   }
 
   /** Copies of the active L2 tables whose COPIED flags will be wrong, by where the table is now. */
@@ -145,7 +193,7 @@ export class TableSwitch {
     return wrong.length === 0 ? null : bytes;
   }
 
-  #writeL1(hosts: Float64Array, moved: ReadonlyMap<HostOffset, HostOffset>, active: boolean): HostOffset {
+  #encodeL1(hosts: Float64Array, moved: ReadonlyMap<HostOffset, HostOffset>, active: boolean): Uint8Array {
     const bytes = new Uint8Array(hosts.length * 8);
     const view = viewOf(bytes);
     hosts.forEach((old, index) => {
@@ -153,7 +201,7 @@ export class TableSwitch {
       setUint64(view, index * 8, host);
       if (active && host !== 0 && this.#nextCount(host) === 1) bytes[index * 8]! |= HIGH_COPIED >>> 24;
     });
-    return this.#write(bytes);
+    return bytes;
   }
 
   /** Writes every refcount block with a count that changes to a new place, and a refcount table that names those. */
@@ -290,12 +338,13 @@ export class TableSwitch {
 
   #refuseChange(cluster: number, count: number, change: number): never {
     const { clusterSize, maxRefcount, refcountBits } = this.#tables.geometry;
-    const where = `the cluster at ${hex(cluster * clusterSize)} has refcount ${count}`;
+    const exact = Number.isSafeInteger(count) ? count : this.#tables.writable.refcounts.exact(cluster);
+    const where = `the cluster at ${hex(cluster * clusterSize)} has refcount ${exact}`;
     if (count === 0 || count + change < 0) {
       throw new Qcow2Error('CORRUPT', `${where}, and more references than that; the image needs to be checked`);
     }
     const limit = `with ${refcountBits} bits it can't exceed ${maxRefcount}`;
-    throw new Qcow2Error('LIMIT', `${where} and would have ${count + change}; ${limit}`);
+    throw new RefcountTooHigh(`${where} and would have ${BigInt(exact) + BigInt(change)}; ${limit}`);
   }
 
   /** Room for `length` bytes, which is 0 for none. */
@@ -308,13 +357,18 @@ export class TableSwitch {
   }
 
   #write(bytes: Uint8Array): HostOffset {
-    const { geometry, caches } = this.#tables;
     const host = this.#take(bytes.length);
+    this.#put(host, bytes);
+    return host;
+  }
+
+  /** To be written at a place that was taken. */
+  #put(host: HostOffset, bytes: Uint8Array): void {
+    const { geometry, caches } = this.#tables;
     const whole = new Uint8Array(divideUp(bytes.length, geometry.clusterSize) * geometry.clusterSize);
     whole.set(bytes);
     for (const cache of caches) cache.forget(host, whole.length);
     if (whole.length > 0) this.#pending.push({ host, bytes: whole });
-    return host;
   }
 
   /** What lies there is not needed after the switch. */

@@ -21,7 +21,7 @@ import type { Driver, OpenContext } from './driver.js';
 import { invalidPassword } from './luks-driver.js';
 import { Qcow2Node } from './qcow2-node.js';
 import { RUNTIME_OPTIONS, takeRuntimeOptions } from './qcow2-options.js';
-import { refusalOf } from './qcow2-refusal.js';
+import { refusalOf, snapshotsRefusalOf } from './qcow2-refusal.js';
 import { repairDirtyImage } from './repair-dirty-image.js';
 import { shownName } from './shown-name.js';
 
@@ -42,6 +42,7 @@ export const qcow2Driver: Driver = {
     const isOverridden = overridesBacking(context, header);
     let backing: BlockNode | null = null;
     try {
+      if (flags.check !== true) checkSnapshots(storage);
       if (!readOnly) repairDirtyImage(storage, header, flags.console);
       backing = await openBackingNode(context, header);
       const notes = new CorruptionNotes(flags.console, header);
@@ -90,6 +91,12 @@ function inQemusWords<T>(storage: Storage, writable: boolean, attempt: () => T):
     if (!isQcow2Error(error) || error.code === 'IO' || error.code === 'NO_SPACE') throw error;
     throw refusalOf(storage, { writable }) ?? error;
   }
+}
+
+/** The engine opens an image to be read whatever its snapshots are; QEMU does so for a check alone. */
+function checkSnapshots(storage: Storage): void {
+  const refusal = snapshotsRefusalOf(storage);
+  if (refusal !== null) throw refusal;
 }
 
 /** Undefined for an image that is not encrypted; null to leave one locked. */

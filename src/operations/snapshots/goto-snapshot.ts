@@ -14,7 +14,7 @@ import { namedTables } from '../../metadata/l2-references.js';
 import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../../metadata/snapshot-records.js';
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { requireSnapshot, snapshotInfo } from './list-snapshots.js';
-import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched } from './snapshot-tables.js';
+import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched, withUsableL1 } from './snapshot-tables.js';
 import type { SnapshotInfo, SnapshotKey } from './snapshot-info.js';
 
 export interface GotoOptions {
@@ -47,7 +47,7 @@ export function gotoSnapshot(image: Qcow2Image, key: SnapshotKey, options: GotoO
     snapshotCount: snapshots.length,
     snapshotTable: () => joinEntries(snapshots.map(({ bytes }) => bytes)),
     oldSnapshotTableBytes: tableBytes(snapshots),
-    keptL1Tables: snapshots,
+    keptL1Tables: withUsableL1(snapshots, tables),
   });
   takeUpSwitched(image, freed);
   return snapshotInfo(snapshot, image.header);
