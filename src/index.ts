@@ -53,7 +53,13 @@ export {
   type KeySlotInfo,
   type LuksInfo,
 } from './operations/image-info.js';
-export { measureDisk, measureNew, type Measurement, type MeasureOptions } from './operations/measure.js';
+export {
+  measureBitmaps,
+  measureDisk,
+  measureNew,
+  type Measurement,
+  type MeasureOptions,
+} from './operations/measure.js';
 export {
   checkImage,
   checkVerdict,
@@ -78,8 +84,22 @@ export {
   type KeySlotOptions,
   type NewPassphraseRequest,
 } from './operations/key-slots.js';
-export { listBitmaps, type BitmapInfo } from './operations/list-bitmaps.js';
-export { makeEmpty } from './operations/make-empty.js';
+export {
+  addBitmap,
+  clearBitmap,
+  dirtyBytes,
+  dirtyRanges,
+  disableBitmap,
+  enableBitmap,
+  listBitmaps,
+  mergeBitmap,
+  removeBitmap,
+  storeBitmaps,
+  type BitmapInfo,
+} from './operations/bitmaps/bitmaps.js';
+export { newBitmapProblem, type NewBitmap, type NewBitmapProblem } from './operations/bitmaps/new-bitmap.js';
+export type { BitmapState } from './metadata/persistent-bitmaps.js';
+export { makeEmpty, type EmptyOptions } from './operations/make-empty.js';
 export { resizeImage, type ResizeOptions } from './operations/resize.js';
 export type {
   NewSnapshot,
