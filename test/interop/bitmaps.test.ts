@@ -222,7 +222,7 @@ describe('a bitmap that was not closed', () => {
       const file = path('image.qcow2');
       qemuCreate(file, { size: MIB });
       qemuImg('bitmap', '--add', file, 'b');
-      expect(() => qemuIo(file, ['abort'])).toThrow();
+      expect(() => qemuIo(file, ['abort'])).toThrow(/ended with/);
       await withOurs(file, (image) => {
         expect(listBitmaps(image)).toEqual([{ name: 'b', granularity: 65536, enabled: true, state: 'inconsistent' }]);
         const uses = [clearBitmap, enableBitmap, disableBitmap, dirtyRanges, dirtyBytes];

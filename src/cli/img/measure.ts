@@ -182,12 +182,15 @@ function measureQcow2(values: OptionValues, source: MeasureSource | null): Measu
   if (l1EntriesFor(geometry, size) > MAX_L1_BYTES / 8) throw new CliError(TOO_LARGE);
   const measured = measureNew(size, options);
   const { preallocation } = options;
+  const image = source?.image;
   const whole = preallocation === 'falloc' || preallocation === 'full';
   const data = source === null || whole ? 0 : dataBytes(source, options);
   return {
     required: BigInt(measured.required) + BigInt(data),
     fullyAllocated: BigInt(measured.fullyAllocated),
-    ...(source?.image == null || options.version === 2 ? {} : { bitmaps: measureBitmaps(source.image, clusterSize) }),
+    ...(image == null || Math.min(options.version ?? 3, image.header.version) < 3
+      ? {}
+      : { bitmaps: measureBitmaps(image, clusterSize) }),
   };
 }
 
