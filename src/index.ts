@@ -86,6 +86,7 @@ export {
 } from './operations/key-slots.js';
 export {
   addBitmap,
+  bitmapUsage,
   clearBitmap,
   dirtyBytes,
   dirtyRanges,
@@ -96,6 +97,7 @@ export {
   removeBitmap,
   storeBitmaps,
   type BitmapInfo,
+  type BitmapUsage,
 } from './operations/bitmaps/bitmaps.js';
 export { confirmIncrement, exportIncremental, type IncrementOptions } from './operations/bitmaps/export-incremental.js';
 export { newBitmapProblem, type NewBitmap, type NewBitmapProblem } from './operations/bitmaps/new-bitmap.js';

@@ -27,6 +27,19 @@ export function listBitmaps({ tables }: Qcow2Image): BitmapInfo[] {
   return tables.bitmaps.list(tables).map(infoOf);
 }
 
+export interface BitmapUsage extends BitmapInfo {
+  /** Bytes of the disk that are marked, in whole bits; null for a bitmap that is not consistent. */
+  readonly dirtyBytes: number | null;
+}
+
+/** The same, with how much is marked. Throws `BAD_IMAGE` where that is damaged, too. */
+export function bitmapUsage(image: Qcow2Image): BitmapUsage[] {
+  return listBitmaps(image).map((bitmap) => {
+    const isUsable = bitmap.state === 'consistent';
+    return { ...bitmap, dirtyBytes: isUsable ? dirtyBytes(image, bitmap.name) : null };
+  });
+}
+
 /**
  * Gives the image a bitmap in which nothing is marked. Throws `BAD_ARGUMENT`, `UNSUPPORTED` for version 2, `LIMIT`, and as a write
  * does; nothing has changed then.
