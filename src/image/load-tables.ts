@@ -44,20 +44,27 @@ export class TablesLoader {
       throw new Qcow2Error('CORRUPT', 'the image is marked corrupt; it can be opened read-only, or be repaired');
     }
     if (writable) checkSnapshotTable(header);
-    const tables = this.#create(writable ? this.#repaired(header) : header, writable, options);
+    const tables = new ImageTables({
+      ...this.#source,
+      header: writable ? this.#repaired(header) : header,
+      writable,
+      options,
+    });
     tables.corruption.arm();
     return tables;
   }
 
-  /** Fresh tables of an image that is open, as the file has them. Nothing of the old ones is left to be written. */
+  /** Fresh tables of an image that is open, as the file has them. Nothing of the old ones is left to be written, but for bitmaps. */
   renew(old: ImageTables, header: Header, options: RuntimeOptions): ImageTables {
-    const tables = this.#create(header, old.writable !== null, options);
+    const tables = new ImageTables({
+      ...this.#source,
+      header,
+      writable: old.writable !== null,
+      options,
+      bitmaps: old.bitmaps,
+    });
     tables.corruption.arm();
     return tables;
-  }
-
-  #create(header: Header, writable: boolean, options: RuntimeOptions): ImageTables {
-    return new ImageTables({ ...this.#source, header, writable, options });
   }
 
   /** The header of the image once it is clean. */

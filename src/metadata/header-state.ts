@@ -5,12 +5,13 @@
  * Autoclear bits vouch for what only software that knows them keeps up to date (spec, "autoclear_features"):
  *
  *   before a change of any kind        those unknown to us are cleared, stably: `beforeChange`
- *   before one that the guest can see  those of what we know and do not keep up to date, too: `beforeGuestChange`
+ *   before one that the guest can see  that of bitmaps that are not kept up to date, too: `beforeGuestChange`
  *
  * Writing the header here is such a change and sees to it itself. A job that begins with something else calls one of the two.
  */
 import { Qcow2Error } from '../errors.js';
 import {
+  AUTOCLEAR_BITMAPS,
   AUTOCLEAR_RAW_DATA_FILE,
   COMPATIBLE_LAZY_REFCOUNTS,
   INCOMPATIBLE_CORRUPT,
@@ -108,19 +109,15 @@ export class HeaderState {
     this.#setIncompatible(INCOMPATIBLE_CORRUPT, true);
   }
 
-  /** The autoclear bits that outlive a change the guest can see; what the others vouch for, bitmaps included, does not. */
-  get autoclearAfterGuestChange(): bigint {
-    return hasDataFile(this.#header) ? this.#header.autoclear & AUTOCLEAR_RAW_DATA_FILE : 0n;
-  }
-
   /** To be called before the first change of anything in the file. Stable when it returns. */
   beforeChange(): void {
     this.#keepAutoclear(this.#header.autoclear & KNOWN_AUTOCLEAR);
   }
 
   /** To be called before the first change of anything the guest can see. Stable when it returns. */
-  beforeGuestChange(): void {
-    this.#keepAutoclear(this.autoclearAfterGuestChange);
+  beforeGuestChange({ bitmapsKept }: { readonly bitmapsKept: boolean }): void {
+    const rawDataFile = hasDataFile(this.#header) ? AUTOCLEAR_RAW_DATA_FILE : 0n;
+    this.#keepAutoclear(this.#header.autoclear & (bitmapsKept ? rawDataFile | AUTOCLEAR_BITMAPS : rawDataFile));
   }
 
   setRefcountTable(refcountTableOffset: number, refcountTableClusters: number): void {

@@ -55,7 +55,7 @@ export const run: Command = async (args, context) => {
 
 async function empty({ interrupts }: CommandContext, { fileName }: BlockNode, image: Qcow2Image): Promise<void> {
   try {
-    await interrupts.run(makeEmpty(image));
+    await interrupts.run(makeEmpty(image, { committed: true }));
   } catch (error) {
     if (error instanceof Interrupted) throw error;
     throw new CliError(`Failed to empty ${fileName}: ${errorWords(error).words}`, { cause: error });

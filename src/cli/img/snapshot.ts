@@ -4,6 +4,7 @@ import { isQcow2Error } from '../../errors.js';
 import { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { RefcountTooHigh } from '../../metadata/table-switch.js';
+import { listBitmaps } from '../../operations/bitmaps/bitmaps.js';
 import { createSnapshot } from '../../operations/snapshots/create-snapshot.js';
 import { deleteSnapshot } from '../../operations/snapshots/delete-snapshot.js';
 import { gotoSnapshot } from '../../operations/snapshots/goto-snapshot.js';
@@ -84,6 +85,7 @@ function goTo(image: Qcow2Image | null, name: string): void {
   const prefix = `Could not apply snapshot '${name}': `;
   if (image === null) throw new CliError(`${prefix}Block driver does not support snapshots`);
   if (findSnapshot(image, name) === null) throw new CliError(`${prefix}Failed to load snapshot: ${strerror('ENOENT')}`);
+  if (listBitmaps(image).length > 0) throw new CliError(`${prefix}Device has active dirty bitmaps`, { errno: 'EBUSY' });
   try {
     gotoSnapshot(image, name);
   } catch (error) {
