@@ -18,16 +18,16 @@
  *   allocation: a crash in between leaks one of the two.
  */
 import type { HostOffset } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
 import { HIGH_COPIED } from '../format/l2-entry.js';
 import { getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { equalAt } from '../util/bytes.js';
-import { alignDown, divideUp, hex } from '../util/integers.js';
+import { alignDown, divideUp } from '../util/integers.js';
 import type { ClusterRun } from './allocator.js';
 import type { ChangeableTables } from './changeable-tables.js';
 import { CountChanges } from './count-changes.js';
 import type { HeaderTables } from './header-state.js';
+import { NextCounts, refuseFree } from './next-counts.js';
 import { L2References, namedTables, type NamedTable } from './l2-references.js';
 
 /** What the image is to be. */
@@ -53,18 +53,12 @@ interface TablePlace {
   readonly length: number;
 }
 
-/** A count would not fit the width of the refcounts. */
-export class RefcountTooHigh extends Qcow2Error {
-  constructor(message: string) {
-    super('LIMIT', message);
-  }
-}
-
 export class TableSwitch {
   readonly references: L2References;
   /** What the caller's own references come and go by; the tables' own are added here. */
   readonly changes: CountChanges;
   readonly #tables: ChangeableTables;
+  readonly #next: NextCounts;
   /** Places taken, to be given back if it comes to nothing. */
   readonly #taken: TablePlace[] = [];
   /** What lies in places taken, and is not written yet. */
@@ -77,6 +71,7 @@ export class TableSwitch {
   constructor(tables: ChangeableTables, changes = new CountChanges()) {
     this.#tables = tables;
     this.changes = changes;
+    this.#next = new NextCounts(tables, changes);
     this.references = new L2References(tables);
     this.#writeAll();
   }
@@ -86,7 +81,7 @@ export class TableSwitch {
    * where a count would not fit its width, `CORRUPT`, and what the storage fails with; the image is as it was then.
    */
   commit(next: NextTables): ClusterRun[] {
-    this.#checkCounts();
+    this.#next.checkAll();
     try {
       this.#commit(next);
       return this.#freed;
@@ -132,9 +127,10 @@ export class TableSwitch {
     const old = { host: header.value.snapshotsOffset, length: next.oldSnapshotTableBytes };
     this.#release(old);
     this.changes.forEach((cluster) => {
-      if (this.#nextCount(cluster) === 0) this.#noteFree(cluster);
+      if (this.#next.ofCluster(cluster) === 0) this.#noteFree(cluster);
     });
     this.#checkFreed(next);
+    this.#checkStays([{ host: header.value.l1Offset, length: next.l1.length * 8 }, this.#refcountTablePlace()]);
     this.#reserve();
     this.#writePending();
     this.#writeAll();
@@ -182,12 +178,12 @@ export class TableSwitch {
   #withRightFlags(table: NamedTable): Uint8Array | null {
     const { clusterSize } = this.#tables.geometry;
     const wrong: number[] = [];
-    this.#nextInUse(table.host);
+    this.#next.inUse(table.host);
     const bytes = this.references.visit(table, {
       cluster: (host, at, copied) => {
-        if (copied !== (this.#nextInUse(host) === 1)) wrong.push(at);
+        if (copied !== (this.#next.inUse(host) === 1)) wrong.push(at);
       },
-      compressed: ({ host }) => this.#nextInUse(alignDown(host, clusterSize)),
+      compressed: ({ host }) => this.#next.inUse(alignDown(host, clusterSize)),
     });
     for (const at of wrong) bytes[at]! ^= HIGH_COPIED >>> 24;
     return wrong.length === 0 ? null : bytes;
@@ -199,7 +195,7 @@ export class TableSwitch {
     hosts.forEach((old, index) => {
       const host = moved.get(old) ?? old;
       setUint64(view, index * 8, host);
-      if (active && host !== 0 && this.#nextCount(host) === 1) bytes[index * 8]! |= HIGH_COPIED >>> 24;
+      if (active && host !== 0 && this.#next.of(host) === 1) bytes[index * 8]! |= HIGH_COPIED >>> 24;
     });
     return bytes;
   }
@@ -262,7 +258,7 @@ export class TableSwitch {
     const entry = cluster - index * refcountBlockEntries;
     const block = blocks.get(index)!;
     const count = getRefcountEntry(block, 0, refcountOrder, entry);
-    this.#checkCount(cluster, count, change);
+    this.#next.check(cluster, count, change);
     setRefcountEntry(block, 0, refcountOrder, entry, count + change);
     if (count + change === 0) this.#noteFree(cluster);
   }
@@ -274,10 +270,19 @@ export class TableSwitch {
     for (const { host, count } of this.#freed) {
       const end = host + count * clusterSize;
       const inL1 = keptL1Tables.some(({ l1Offset, l1Entries }) => host < l1Offset + l1Entries * 8 && l1Offset < end);
-      if (host === 0 || inL1) this.#refuseFree(host);
+      if (host === 0 || inL1) refuseFree(host);
       for (let at = host; at < end; at += clusterSize) {
-        if (table.names(at) && !this.#movedBlocks.has(at)) this.#refuseFree(at);
+        if (table.names(at) && !this.#movedBlocks.has(at)) refuseFree(at);
       }
+    }
+  }
+
+  /** A bad snapshot table may lie in a table that stays. */
+  #checkStays(places: readonly TablePlace[]): void {
+    const { clusterSize } = this.#tables.geometry;
+    for (const { host, count } of this.#freed) {
+      const end = host + count * clusterSize;
+      if (places.some((place) => host < place.host + place.length && place.host < end)) refuseFree(host);
     }
   }
 
@@ -308,45 +313,6 @@ export class TableSwitch {
     return content;
   }
 
-  #nextCount(host: HostOffset): number {
-    const cluster = host / this.#tables.geometry.clusterSize;
-    return this.#tables.writable.refcounts.get(cluster) + this.changes.get(cluster);
-  }
-
-  /** The count to be of what the active disk will name. With wrong counts it could be free, and be lost. */
-  #nextInUse(host: HostOffset): number {
-    const count = this.#nextCount(host);
-    if (count <= 0) this.#refuseFree(host);
-    return count;
-  }
-
-  #refuseFree(host: HostOffset): never {
-    const what = `the cluster at ${hex(host)} would be free and is still in use`;
-    throw new Qcow2Error('CORRUPT', `${what}; the image needs to be checked`);
-  }
-
-  #checkCounts(): void {
-    const { refcounts } = this.#tables.writable;
-    this.changes.forEach((cluster, change) => this.#checkCount(cluster, refcounts.get(cluster), change));
-  }
-
-  /** What changes is named, so it is counted in a good image. */
-  #checkCount(cluster: number, count: number, change: number): void {
-    const next = count + change;
-    if (count === 0 || next < 0 || next > this.#tables.geometry.maxRefcount) this.#refuseChange(cluster, count, change);
-  }
-
-  #refuseChange(cluster: number, count: number, change: number): never {
-    const { clusterSize, maxRefcount, refcountBits } = this.#tables.geometry;
-    const exact = Number.isSafeInteger(count) ? count : this.#tables.writable.refcounts.exact(cluster);
-    const where = `the cluster at ${hex(cluster * clusterSize)} has refcount ${exact}`;
-    if (count === 0 || count + change < 0) {
-      throw new Qcow2Error('CORRUPT', `${where}, and more references than that; the image needs to be checked`);
-    }
-    const limit = `with ${refcountBits} bits it can't exceed ${maxRefcount}`;
-    throw new RefcountTooHigh(`${where} and would have ${BigInt(exact) + BigInt(change)}; ${limit}`);
-  }
-
   /** Room for `length` bytes, which is 0 for none. */
   #take(length: number): HostOffset {
     const clusters = divideUp(length, this.#tables.geometry.clusterSize);
@@ -375,7 +341,7 @@ export class TableSwitch {
   #release({ host, length }: TablePlace): void {
     const { clusterSize } = this.#tables.geometry;
     for (let at = host; at < host + length; at += clusterSize) {
-      this.#checkCount(at / clusterSize, this.#nextCount(at), -1);
+      this.#next.check(at / clusterSize, this.#next.of(at), -1);
       this.changes.add(at / clusterSize, -1);
     }
   }

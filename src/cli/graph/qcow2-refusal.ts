@@ -272,6 +272,8 @@ function checkSnapshots(header: RawHeader): Verdict {
   let at = start;
   for (let index = 0; index < count; index++) {
     at = alignUp(at, 8);
+    // Zeroes from here on: entries that have nothing.
+    if (at >= header.storage.size) return null;
     const head = new Uint8Array(40);
     header.storage.read(at, head);
     const view = viewOf(head);

@@ -3,7 +3,7 @@ import { ErrnoError, errorWords, strerror } from '../text/errno.js';
 import { isQcow2Error } from '../../errors.js';
 import { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
-import { RefcountTooHigh } from '../../metadata/table-switch.js';
+import { RefcountTooHigh } from '../../metadata/next-counts.js';
 import { listBitmaps } from '../../operations/bitmaps/bitmaps.js';
 import { createSnapshot } from '../../operations/snapshots/create-snapshot.js';
 import { deleteSnapshot } from '../../operations/snapshots/delete-snapshot.js';

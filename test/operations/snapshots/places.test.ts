@@ -12,6 +12,7 @@ import {
   type CreateOptions,
   type Qcow2Image,
 } from '../../../src/index.js';
+import { expectSameBytes } from '../../support/model-disk.js';
 import { Qcow2Bytes } from '../../support/qcow2-bytes.js';
 
 const CLUSTER = 4096;
@@ -67,6 +68,36 @@ describe('a snapshot of a disk that holds nothing', () => {
     expect(storage.size).toBeLessThanOrEqual(before + 8 * CLUSTER);
     expectSound(storage);
   });
+});
+
+describe('a damaged snapshot table of a disk that holds nothing', () => {
+  const places: Readonly<Record<string, (file: Qcow2Bytes) => number>> = {
+    'the active L1 table': (file) => file.l1Offset,
+    'the refcount table': (file) => file.refcountTableOffset,
+    'the refcount block': (file) => file.refcountBlock(0),
+    'the L1 table of the snapshot': (file) => file.snapshotL1,
+  };
+  for (const [place, at] of Object.entries(places)) {
+    it(`that lies in ${place} is not freed with what lies there`, () => {
+      const { storage, image } = fresh();
+      createSnapshot(image, { name: 'first' });
+      image.close();
+      const file = new Qcow2Bytes(storage.toBytes());
+      // An entry that names nothing, but for the L1 table of the snapshot that is there.
+      const entry = file.bytes.subarray(file.snapshotsOffset, file.snapshotsOffset + 80);
+      const host = at(file);
+      if (host === file.snapshotL1) entry.copy(file.bytes, host);
+      file.setBits(64, BigInt(host));
+      const damaged = new MemoryStorage(file.bytes);
+      const before = damaged.toBytes();
+      const again = openImage(damaged, { overlapCheck: 'none' });
+      expect(() => createSnapshot(again, { name: 'second' })).toThrow(
+        expect.objectContaining({ code: expect.stringMatching(/CORRUPT|BAD_IMAGE/) as string }),
+      );
+      again.close();
+      expectSameBytes(damaged.toBytes(), before, 'the file');
+    });
+  }
 });
 
 describe('a snapshot of a disk with data', () => {
