@@ -6,6 +6,8 @@ import {
   createImage,
   dirtyBytes,
   dirtyRanges,
+  forgetLostBitmaps,
+  hasLostBitmaps,
   disableBitmap,
   listBitmaps,
   makeEmpty,
@@ -251,6 +253,25 @@ describe('bitmaps that can not be used', () => {
     const file = new Qcow2Bytes(storage.toBytes());
     return file.bits(file.u64(extensionAt(file)! + 16) + 24);
   }
+});
+
+describe('bitmaps that software without them has made out of date', () => {
+  it('are told of, by nothing else than that, until the image is to forget them', () => {
+    const bytes = imageBytes([{ name: 'b' }]);
+    bytes[95] = 0;
+    const storage = new MemoryStorage(bytes);
+    const readOnly = openImage(storage, { readOnly: true });
+    expect([hasLostBitmaps(readOnly), listBitmaps(readOnly)]).toEqual([true, []]);
+    expect(code(() => forgetLostBitmaps(readOnly))).toBe('READ_ONLY');
+    const image = openImage(storage);
+    image.write(0, Uint8Array.of(1));
+    expect([hasLostBitmaps(image), listBitmaps(image)]).toEqual([true, []]);
+    forgetLostBitmaps(image);
+    expect(hasLostBitmaps(image)).toBe(false);
+    image.close();
+    expect(extensionAt(new Qcow2Bytes(storage.toBytes()))).toBeNull();
+    expect(hasLostBitmaps(openImage(new MemoryStorage(imageBytes([{ name: 'b' }]))))).toBe(false);
+  });
 });
 
 describe('marks', () => {
