@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   addBitmap,
+  checkImage,
   clearBitmap,
   createImage,
   dirtyBytes,
@@ -165,6 +166,19 @@ describe('the file', () => {
     again.read(0, bytes);
     expect([...bytes]).toEqual([6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 5]);
     expect(listBitmaps(again)).toMatchObject([{ state: 'inconsistent' }]);
+  });
+
+  it('is as before when the header has no room for what leads to the bitmaps', () => {
+    const storage = new MemoryStorage();
+    const backing = { name: 'x'.repeat(370), format: 'raw' } as const;
+    createImage(storage, { size: SIZE, clusterSize: 512, backing });
+    const image = openImage(storage, { backing: null });
+    expect(code(() => addBitmap(image, { name: 'b' }))).toBe('LIMIT');
+    expect(listBitmaps(image)).toEqual([]);
+    image.write(0, Uint8Array.of(1));
+    image.close();
+    expect(runToEnd(checkImage(storage))).toMatchObject({ corruptions: 0, leaks: 0 });
+    expect(rawBitmaps(storage.toBytes())).toEqual([]);
   });
 
   function bytesOf(storage: RecordingStorage): Uint8Array {
