@@ -92,6 +92,8 @@ export {
   dirtyRanges,
   disableBitmap,
   enableBitmap,
+  forgetLostBitmaps,
+  hasLostBitmaps,
   listBitmaps,
   mergeBitmap,
   removeBitmap,

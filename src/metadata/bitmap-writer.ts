@@ -54,7 +54,7 @@ export function storeBitmaps(tables: BitmapTables, next: readonly BitmapToStore[
   tables.header.beforeChange();
   // What the guest has written must not depend on whether there is room for bitmaps.
   tables.writable!.order.flush();
-  const old = readBitmapDirectory(tables.storage, tables.header.value);
+  const old = readOld(tables);
   const writer = new BitmapWriter(tables);
   let entries: BitmapEntry[];
   try {
@@ -68,6 +68,16 @@ export function storeBitmaps(tables: BitmapTables, next: readonly BitmapToStore[
   const kept = new Set(entries.map(({ tableOffset }) => tableOffset));
   for (const entry of old.entries) if (!kept.has(entry.tableOffset)) freeTable(tables, entry);
   return entries;
+}
+
+/** Null for none, and for a directory that has been damaged since it was read: what it named leaks. */
+function readOld({ storage, header }: BitmapTables): ReturnType<typeof readBitmapDirectory> {
+  try {
+    return readBitmapDirectory(storage, header.value);
+  } catch (error) {
+    if (isQcow2Error(error, 'BAD_IMAGE') || isQcow2Error(error, 'LIMIT')) return null;
+    throw error;
+  }
 }
 
 /** A table that is damaged names what may be anything, and leaks. */

@@ -99,7 +99,9 @@ export class PersistentBitmaps {
 
   /** The disk has another size. What is new is changed, as far as they are enabled: it may have held something before. */
   resize(size: number): void {
-    this.#list = (this.#list ?? []).map((bitmap) => {
+    // Nobody has asked for them, so nothing of them is in memory.
+    if (this.#list === null) return;
+    this.#list = this.#list.map((bitmap) => {
       const { entry, bits } = bitmap;
       if (bits === null || bits.size === size) return bitmap;
       bits.resize(size, entry.auto ? 'set' : 'clear');
@@ -145,7 +147,8 @@ export class PersistentBitmaps {
 
   /** Puts the bits of one in place, without storing anything: for what an export has taken over. */
   exchange(name: string, change: (bitmap: PersistentBitmap) => PersistentBitmap): void {
-    this.#list = (this.#list ?? []).map((bitmap) => (bitmap.entry.name === name ? change(bitmap) : bitmap));
+    if (this.#list === null) return;
+    this.#list = this.#list.map((bitmap) => (bitmap.entry.name === name ? change(bitmap) : bitmap));
     // Marked in the file already: the same bitmaps are tracked, by other bits.
     this.#tracked &&= this.#enabled();
   }

@@ -35,7 +35,7 @@ import { crashStates, type CrashState } from './crash-states.js';
 import { GuestHistory } from './guest-history.js';
 import { RecordingStorage } from './recording-storage.js';
 
-const STATES = Number(process.env['CRASH_STATES'] ?? 400);
+const STATES = Number(process.env['CRASH_STATES'] ?? 280);
 /** States per recorded run; then a new run with another seed. */
 const STATES_PER_RUN = 50;
 const STEPS = 60;

@@ -228,6 +228,24 @@ describe('convert --bitmaps', () => {
   });
 });
 
+test('what software without bitmaps has made out of date is told of, until the image is opened for writing', () => {
+  make('img', 'bitmap', '--add', 'img', 'lost');
+  for (const side of Object.values(folder)) {
+    const path = join(side, 'img');
+    const bytes = readFileSync(path);
+    bytes[95] = 0;
+    writeFileSync(path, bytes);
+  }
+  expect(same('info img').err).toContain('all bitmaps are now considered inconsistent');
+  same('check img');
+  same('convert --bitmaps -O qcow2 img copy');
+  sameBitmaps('copy');
+  expect(same('bitmap --add img b').err).toContain('considered inconsistent');
+  expect(same('info img').err).toBe('');
+  same('check -r leaks img');
+  sameBitmaps('img');
+});
+
 test('where bitmaps stand in the way, or go along', () => {
   make('img', 'snapshot', '-c', 's', 'img');
   make('img', 'bitmap', '--add', 'img', 'b');

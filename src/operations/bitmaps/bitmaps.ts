@@ -6,6 +6,9 @@
  * memory, and stored when the image is closed, or by `storeBitmaps`; a crash before that leaves the bitmap inconsistent.
  */
 import { Qcow2Error } from '../../errors.js';
+import { withExtension } from '../../format/extension-order.js';
+import { AUTOCLEAR_BITMAPS } from '../../format/features.js';
+import { EXTENSION_BITMAPS, findExtension } from '../../format/header-extensions.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { DirtyBits } from '../../metadata/dirty-bits.js';
 import type { BitmapState, PersistentBitmap } from '../../metadata/persistent-bitmaps.js';
@@ -138,6 +141,23 @@ export function storeBitmaps(image: Qcow2Image): void {
   const tables = image.changeableTables();
   tables.bitmaps.store(tables);
   image.flush();
+}
+
+/**
+ * Whether the image has had bitmaps that are out of date: software that knows none has changed it since. They are not listed, and
+ * nobody takes them for true. Their clusters leak; a check that repairs leaks frees them.
+ */
+export function hasLostBitmaps({ header }: Pick<Qcow2Image, 'header'>): boolean {
+  const extension = findExtension(header.extensions, EXTENSION_BITMAPS);
+  return extension !== undefined && (header.autoclear & AUTOCLEAR_BITMAPS) === 0n;
+}
+
+/** Has the image say nothing of bitmaps that it has lost. Stable when it returns. */
+export function forgetLostBitmaps(image: Qcow2Image): void {
+  const { header, writable } = image.changeableTables();
+  if (!hasLostBitmaps(image)) return;
+  writable.order.flush();
+  header.rewrite({ ...header.value, extensions: withExtension(header.value.extensions, EXTENSION_BITMAPS, null) });
 }
 
 /** Throws `NOT_FOUND`, or `UNSUPPORTED` for one that is not consistent. */

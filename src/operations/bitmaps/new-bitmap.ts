@@ -91,13 +91,18 @@ function refusal(image: Qcow2Image, bitmap: NewBitmap, problem: NewBitmapProblem
       const limit = `the limit is ${MAX_BITMAP_BYTES}; take a larger granularity`;
       return new Qcow2Error('LIMIT', `${what} would have ${bytes} bytes; ${limit}`);
     }
-    case 'name too long':
-      return new Qcow2Error('LIMIT', `the name of the bitmap has more bytes than the limit, ${MAX_BITMAP_NAME_BYTES}`);
+    case 'name too long': {
+      const bytes = new TextEncoder().encode(name).length;
+      return new Qcow2Error(
+        'LIMIT',
+        `the name of the bitmap has ${bytes} bytes; the limit is ${MAX_BITMAP_NAME_BYTES}`,
+      );
+    }
     case 'too many':
       return new Qcow2Error('LIMIT', `the image has ${MAX_BITMAPS} bitmaps already, which is the limit`);
     case 'directory too large': {
-      const limit = `the limit is ${MAX_BITMAP_DIRECTORY_BYTES}`;
-      return new Qcow2Error('LIMIT', `with ${what} the directory would have more bytes than it can have; ${limit}`);
+      const limit = `its limit of ${MAX_BITMAP_DIRECTORY_BYTES} bytes`;
+      return new Qcow2Error('LIMIT', `with ${what} the bitmap directory would pass ${limit}`);
     }
   }
 }

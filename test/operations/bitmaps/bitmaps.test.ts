@@ -2,10 +2,13 @@
 import { describe, expect, it } from 'vitest';
 import {
   addBitmap,
+  checkImage,
   clearBitmap,
   createImage,
   dirtyBytes,
   dirtyRanges,
+  forgetLostBitmaps,
+  hasLostBitmaps,
   disableBitmap,
   listBitmaps,
   makeEmpty,
@@ -165,6 +168,19 @@ describe('the file', () => {
     expect(listBitmaps(again)).toMatchObject([{ state: 'inconsistent' }]);
   });
 
+  it('is as before when the header has no room for what leads to the bitmaps', () => {
+    const storage = new MemoryStorage();
+    const backing = { name: 'x'.repeat(370), format: 'raw' } as const;
+    createImage(storage, { size: SIZE, clusterSize: 512, backing });
+    const image = openImage(storage, { backing: null });
+    expect(code(() => addBitmap(image, { name: 'b' }))).toBe('LIMIT');
+    expect(listBitmaps(image)).toEqual([]);
+    image.write(0, Uint8Array.of(1));
+    image.close();
+    expect(runToEnd(checkImage(storage))).toMatchObject({ corruptions: 0, leaks: 0 });
+    expect(rawBitmaps(storage.toBytes())).toEqual([]);
+  });
+
   function bytesOf(storage: RecordingStorage): Uint8Array {
     const bytes = new Uint8Array(storage.size);
     storage.read(0, bytes);
@@ -251,6 +267,25 @@ describe('bitmaps that can not be used', () => {
     const file = new Qcow2Bytes(storage.toBytes());
     return file.bits(file.u64(extensionAt(file)! + 16) + 24);
   }
+});
+
+describe('bitmaps that software without them has made out of date', () => {
+  it('are told of, by nothing else than that, until the image is to forget them', () => {
+    const bytes = imageBytes([{ name: 'b' }]);
+    bytes[95] = 0;
+    const storage = new MemoryStorage(bytes);
+    const readOnly = openImage(storage, { readOnly: true });
+    expect([hasLostBitmaps(readOnly), listBitmaps(readOnly)]).toEqual([true, []]);
+    expect(code(() => forgetLostBitmaps(readOnly))).toBe('READ_ONLY');
+    const image = openImage(storage);
+    image.write(0, Uint8Array.of(1));
+    expect([hasLostBitmaps(image), listBitmaps(image)]).toEqual([true, []]);
+    forgetLostBitmaps(image);
+    expect(hasLostBitmaps(image)).toBe(false);
+    image.close();
+    expect(extensionAt(new Qcow2Bytes(storage.toBytes()))).toBeNull();
+    expect(hasLostBitmaps(openImage(new MemoryStorage(imageBytes([{ name: 'b' }]))))).toBe(false);
+  });
 });
 
 describe('marks', () => {
