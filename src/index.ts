@@ -57,7 +57,13 @@ export {
   type KeySlotInfo,
   type LuksInfo,
 } from './operations/image-info.js';
-export { measureDisk, measureNew, type Measurement, type MeasureOptions } from './operations/measure.js';
+export {
+  measureBitmaps,
+  measureDisk,
+  measureNew,
+  type Measurement,
+  type MeasureOptions,
+} from './operations/measure.js';
 export {
   checkImage,
   checkVerdict,
@@ -82,8 +88,27 @@ export {
   type KeySlotOptions,
   type NewPassphraseRequest,
 } from './operations/key-slots.js';
-export { listBitmaps, type BitmapInfo } from './operations/list-bitmaps.js';
-export { makeEmpty } from './operations/make-empty.js';
+export {
+  addBitmap,
+  bitmapUsage,
+  clearBitmap,
+  dirtyBytes,
+  dirtyRanges,
+  disableBitmap,
+  enableBitmap,
+  forgetLostBitmaps,
+  hasLostBitmaps,
+  listBitmaps,
+  mergeBitmap,
+  removeBitmap,
+  storeBitmaps,
+  type BitmapInfo,
+  type BitmapUsage,
+} from './operations/bitmaps/bitmaps.js';
+export { confirmIncrement, exportIncremental, type IncrementOptions } from './operations/bitmaps/export-incremental.js';
+export { newBitmapProblem, type NewBitmap, type NewBitmapProblem } from './operations/bitmaps/new-bitmap.js';
+export type { BitmapState } from './metadata/persistent-bitmaps.js';
+export { makeEmpty, type EmptyOptions } from './operations/make-empty.js';
 export { resizeImage, type ResizeOptions } from './operations/resize.js';
 export type {
   NewSnapshot,

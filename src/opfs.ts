@@ -22,6 +22,7 @@ import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file
 import { checkFileName } from './worker/file-names.js';
 import type { JobOptions } from './worker/job-options.js';
 import type { AllowedBase } from './worker/network-bases.js';
+import type { ExportIncrementOptions } from './worker/opfs-bitmaps.js';
 import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
@@ -38,6 +39,7 @@ export type {
   DiskInfo,
   DiskStats,
   EncryptionSettings,
+  ExportIncrementOptions,
   ExportOptions,
   JobOptions,
   LocalDisk,
@@ -50,6 +52,8 @@ export type {
   WorkerOptions,
 };
 
+export type { BitmapUsage } from './operations/bitmaps/bitmaps.js';
+export type { NewBitmap } from './operations/bitmaps/new-bitmap.js';
 export type {
   NewSnapshot,
   SnapshotInfo,

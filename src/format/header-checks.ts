@@ -39,7 +39,10 @@ export const CRYPT_LUKS = 2;
 /** compression_type: zlib and zstd. */
 const MAX_COMPRESSION_TYPE = 1;
 
-/** Throws `BAD_IMAGE`, or `UNSUPPORTED` for what is well formed but not handled. */
+/**
+ * Throws `BAD_IMAGE`, or `UNSUPPORTED` for what is well formed but not handled. The snapshot table is not looked at: an image
+ * is open to be read, and to be checked, however damaged that is (`checkSnapshotTable`).
+ */
 export function checkHeader(header: Header): void {
   checkFeatures(header);
   if (header.refcountOrder > MAX_REFCOUNT_ORDER) {
@@ -96,25 +99,14 @@ function checkTables(header: Header): void {
     refuse(`cluster_bits is ${header.clusterBits}; ${limit}`);
   }
   const geometry = geometryOf(header.clusterBits, header.refcountOrder, extendedL2);
-  const aligned = (offset: number, field: string) => {
-    if (!isAligned(offset, geometry.clusterSize)) {
-      refuse(`${field} is ${hex(offset)}; it must be a multiple of the cluster size, ${hex(geometry.clusterSize)}`);
-    }
-  };
-  const maxTableClusters = MAX_REFCOUNT_TABLE_BYTES / geometry.clusterSize;
+  const { clusterSize } = geometry;
+  const maxTableClusters = MAX_REFCOUNT_TABLE_BYTES / clusterSize;
   const tableClusters = header.refcountTableClusters;
   if (tableClusters === 0 || tableClusters > maxTableClusters) {
     refuse(`refcount_table_clusters is ${tableClusters}; it must be 1 to ${maxTableClusters}`);
   }
-  aligned(header.refcountTableOffset, 'refcount_table_offset');
+  checkAligned('refcount_table_offset', header.refcountTableOffset, clusterSize);
   if (header.refcountTableOffset === 0) refuse('refcount_table_offset is 0; the header lies there');
-  if (header.snapshotCount > MAX_SNAPSHOTS) {
-    refuse(`nb_snapshots is ${header.snapshotCount}; it must be at most ${MAX_SNAPSHOTS}`);
-  }
-  aligned(header.snapshotsOffset, 'snapshots_offset');
-  if (header.snapshotCount > 0 && header.snapshotsOffset === 0) {
-    refuse(`snapshots_offset is 0 with nb_snapshots ${header.snapshotCount}; the header lies there`);
-  }
   if (header.l1Entries > MAX_L1_BYTES / 8) {
     refuse(`l1_size is ${header.l1Entries}; it must be at most ${MAX_L1_BYTES / 8} entries (${MAX_L1_BYTES} bytes)`);
   }
@@ -127,8 +119,22 @@ function checkTables(header: Header): void {
   if (header.l1Entries < needed) {
     refuse(`l1_size is ${header.l1Entries}; a disk of ${header.size} bytes needs at least ${needed}`);
   }
-  aligned(header.l1Offset, 'l1_table_offset');
+  checkAligned('l1_table_offset', header.l1Offset, clusterSize);
   if (header.l1Entries > 0 && header.l1Offset === 0) refuse('l1_table_offset is 0; the header lies there');
+}
+
+/** Where the header says that the snapshot table is, for whoever will read or replace it. Throws `BAD_IMAGE`. */
+export function checkSnapshotTable({ snapshotCount, snapshotsOffset, clusterBits }: Header): void {
+  if (snapshotCount > MAX_SNAPSHOTS) refuse(`nb_snapshots is ${snapshotCount}; it must be at most ${MAX_SNAPSHOTS}`);
+  checkAligned('snapshots_offset', snapshotsOffset, 2 ** clusterBits);
+  if (snapshotCount > 0 && snapshotsOffset === 0) {
+    refuse(`snapshots_offset is 0 with nb_snapshots ${snapshotCount}; the header lies there`);
+  }
+}
+
+function checkAligned(field: string, offset: number, clusterSize: number): void {
+  if (isAligned(offset, clusterSize)) return;
+  refuse(`${field} is ${hex(offset)}; it must be a multiple of the cluster size, ${hex(clusterSize)}`);
 }
 
 function refuse(message: string): never {

@@ -21,3 +21,14 @@ export const MAX_BACKING_NAME_BYTES = 1023;
 export const MAX_HOST_OFFSET = 2 ** 53 - 1;
 /** Bytes of a sector: the unit of compressed sizes, and the smallest write that we count on not to tear. */
 export const SECTOR_BYTES = 512;
+
+export const MAX_BITMAPS = 65535;
+/** Bytes of the bitmap directory. */
+export const MAX_BITMAP_DIRECTORY_BYTES = 1024 * MAX_BITMAPS;
+/** Bytes of a bitmap's name. */
+export const MAX_BITMAP_NAME_BYTES = 1023;
+/** Of the bytes of the disk that one bit of a bitmap stands for. */
+export const MIN_GRANULARITY_BITS = 9;
+export const MAX_GRANULARITY_BITS = 31;
+/** Bytes of a bitmap, and of the clusters that its table can name: it is held in memory. */
+export const MAX_BITMAP_BYTES = 512 * 1024 * 1024;

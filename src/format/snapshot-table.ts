@@ -15,12 +15,13 @@
 import { Qcow2Error } from '../errors.js';
 import { getUint64, setUint64, viewOf } from '../util/big-endian.js';
 import { alignUp, hex, isAligned } from '../util/integers.js';
-import { MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA_BYTES } from './limits.js';
+import { MAX_HOST_OFFSET, MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA_BYTES } from './limits.js';
 
 export const SNAPSHOT_FIXED_BYTES = 40;
 
 /** What an entry says, whether it is read or to be written. */
 export interface SnapshotFields {
+  /** Above 2^53 the nearest double. */
   readonly l1Offset: number;
   readonly l1Entries: number;
   readonly id: string;
@@ -64,22 +65,20 @@ export function snapshotEntryBytes(fixed: Uint8Array): number {
 }
 
 /**
- * Decodes one entry of `snapshotEntryBytes` bytes. Throws `BAD_IMAGE` for an L1 table out of its limits, `LIMIT` for a size
- * above 2^53 - 1.
+ * Decodes one entry of `snapshotEntryBytes` bytes. What it says of its L1 table is judged when that is used
+ * (`checkSnapshotL1`). Throws `LIMIT` for a size above 2^53 - 1.
  */
-export function decodeSnapshotEntry(bytes: Uint8Array, clusterSize: number): SnapshotEntry {
+export function decodeSnapshotEntry(bytes: Uint8Array): SnapshotEntry {
   const view = viewOf(bytes);
   const extraEnd = SNAPSHOT_FIXED_BYTES + view.getUint32(AT.extraBytes);
   const has = (at: number): boolean => at + 8 <= extraEnd;
   const names = snapshotNames(bytes);
-  const id = text.decode(names.id);
-  const { l1Offset, l1Entries } = decodeL1Place(view, id, clusterSize);
   const instructions = has(EXTRA_AT.instructions) ? view.getBigUint64(EXTRA_AT.instructions) : NO_COUNT;
   return {
     // No spread: that takes 5 microseconds, and lists are long.
-    l1Offset,
-    l1Entries,
-    id,
+    l1Offset: view.getUint32(0) * 0x1_0000_0000 + view.getUint32(4),
+    l1Entries: view.getUint32(8),
+    id: text.decode(names.id),
     name: text.decode(names.name),
     date: { seconds: view.getUint32(AT.seconds), nanoseconds: view.getUint32(AT.nanoseconds) },
     vmClock: view.getBigUint64(AT.vmClock),
@@ -92,22 +91,35 @@ export function decodeSnapshotEntry(bytes: Uint8Array, clusterSize: number): Sna
   };
 }
 
-function decodeL1Place(view: DataView, id: string, clusterSize: number): { l1Offset: number; l1Entries: number } {
-  const l1Offset = getUint64(view, 0, 'l1_table_offset of a snapshot');
-  const l1Entries = view.getUint32(8);
-  if (!isAligned(l1Offset, clusterSize)) {
-    throw new Qcow2Error(
-      'BAD_IMAGE',
-      `the L1 table of snapshot ${id} is at ${hex(l1Offset)}, not at a cluster's start`,
-    );
+/** What an entry says of its L1 table can't be: the snapshot is listed, and nothing is done with it. */
+export class BadSnapshotL1 extends Qcow2Error {
+  constructor(
+    readonly flaw: 'size' | 'offset',
+    message: string,
+  ) {
+    super('BAD_IMAGE', message);
   }
+}
+
+type L1Place = Pick<SnapshotFields, 'id' | 'l1Offset' | 'l1Entries'>;
+
+/** What is wrong with the place of a snapshot's L1 table; null for nothing. */
+export function flawOfSnapshotL1({ id, l1Offset, l1Entries }: L1Place, clusterSize: number): BadSnapshotL1 | null {
+  const name = `the L1 table of snapshot ${id}`;
   if (l1Entries > MAX_L1_BYTES / 8) {
-    throw new Qcow2Error(
-      'BAD_IMAGE',
-      `the L1 table of snapshot ${id} has ${l1Entries} entries; the limit is ${MAX_L1_BYTES / 8}`,
-    );
+    return new BadSnapshotL1('size', `${name} has ${l1Entries} entries; the limit is ${MAX_L1_BYTES / 8}`);
   }
-  return { l1Offset, l1Entries };
+  if (!isAligned(l1Offset, clusterSize)) {
+    return new BadSnapshotL1('offset', `${name} is at ${hex(l1Offset)}, not at a cluster's start`);
+  }
+  if (l1Offset <= MAX_HOST_OFFSET) return null;
+  return new BadSnapshotL1('offset', `${name} is at ${hex(l1Offset)}; the limit is ${hex(MAX_HOST_OFFSET)}`);
+}
+
+/** To be asked before the L1 table of a snapshot is read or its references are changed. Throws `BadSnapshotL1`. */
+export function checkSnapshotL1(place: L1Place, clusterSize: number): void {
+  const flaw = flawOfSnapshotL1(place, clusterSize);
+  if (flaw !== null) throw flaw;
 }
 
 /** Id and name as they are stored: what is no UTF-8 would not come back from their text. */

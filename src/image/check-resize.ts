@@ -2,15 +2,12 @@
  * Which sizes a disk can get. Beside the limits of the format:
  *
  * - Version 2 does not record the size of a snapshot's disk, so a disk with snapshots can't be resized there, as in QEMU.
- * - Valid bitmaps would have to be resized along, which is not done here yet: refused, so that they stay whole. (QEMU 2.10
- *   refuses that as well; 7.2 resizes them.)
+ * - Bitmaps are resized along, so one that is out of date stands in the way, as in QEMU.
  * - What a longer backing file holds behind the old end must not show, so a disk grows only with its backing disk open.
  */
 import type { Disk } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
-import { AUTOCLEAR_BITMAPS } from '../format/features.js';
 import { l1EntriesFor } from '../format/geometry.js';
-import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
 import { MAX_L1_BYTES, SECTOR_BYTES } from '../format/limits.js';
 import type { ChangeTarget } from '../metadata/changeable-tables.js';
 
@@ -20,8 +17,9 @@ export function checkResize(
   size: number,
   version: 2 | 3,
 ): void {
-  const { header: state, geometry, guestData } = target.changeableTables();
-  const header = state.value;
+  const tables = target.changeableTables();
+  const { geometry, guestData } = tables;
+  const header = tables.header.value;
   guestData.checkKey();
   if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR_BYTES !== 0) {
     throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be a multiple of ${SECTOR_BYTES}, 0 or more`);
@@ -42,7 +40,5 @@ export function checkResize(
       `without its backing file ${name}, which may reach past its end, the disk can't grow`,
     );
   }
-  if ((header.autoclear & AUTOCLEAR_BITMAPS) !== 0n && findExtension(header.extensions, EXTENSION_BITMAPS)) {
-    throw new Qcow2Error('UNSUPPORTED', "the image has bitmaps and can't be resized: they would have to be, too");
-  }
+  tables.bitmaps.checkResize(tables, size);
 }

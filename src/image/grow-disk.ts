@@ -49,9 +49,16 @@ export function growDisk(target: GrowTarget, size: number, preallocation: Preall
   );
 }
 
+/** To be called before a resize begins: in the file bitmaps are for a disk of one size. */
+export function prepareResize(tables: ChangeableTables): void {
+  tables.beforeGuestChange();
+  tables.bitmaps.beforeResize(tables);
+}
+
 /** Gives the disk its size; what the L1 table maps of it is stable then. */
-export function publishSize({ writable, l1 }: ChangeableTables, size: number): void {
+export function publishSize({ writable, l1, bitmaps }: ChangeableTables, size: number): void {
   writable.order.publishSizeAndL1(size, l1.offset, l1.entries);
+  bitmaps.resize(size);
 }
 
 /** What an external data file holds behind the old end goes. */

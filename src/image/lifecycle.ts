@@ -6,7 +6,8 @@
  *   any --close--> closed
  *
  * - New options mean new tables: the kernels' memory has a fixed size for life, so caches are not resized but replaced. Before
- *   that everything is written, the dirty bit cleared, and the header read again: nothing of the old tables is needed.
+ *   that everything is written, bitmaps included, the dirty bit cleared, and the header read again: nothing of the old tables is
+ *   needed.
  * - A change that fails leaves the image as it was, flushed. One that fails in `invalidate` leaves it inactive.
  * - While an image is inactive its file is somebody else's (a migration): nothing is read, written or remembered of it.
  * - A long job must ask for the tables anew at each of its steps.
@@ -187,8 +188,15 @@ export class Lifecycle {
     }
   }
 
+  /** Bitmaps that can't be stored stay marked in use; everything else is written all the same. */
   #writeAll(): void {
-    this.#tables.writable?.order.makeClean();
+    const { writable, bitmaps } = this.#tables;
+    if (writable === null) return;
+    try {
+      bitmaps.store(this.#tables);
+    } finally {
+      if (!this.poisoned) writable.order.makeClean();
+    }
   }
 
   #load(request: { readonly writable: boolean; readonly options: RuntimeOptions }): void {

@@ -3,9 +3,13 @@
  *
  * Writable tables are those of an image that is clean: one marked corrupt is refused, one left dirty is repaired. Until all
  * of that is done nothing that is found marks the image corrupt: an image that can't be opened is left as it is.
+ *
+ * A damaged snapshot table does not keep an image from being read. It is refused where the image is to be written, because what
+ * it leads to could not be kept from being written over.
  */
 import { Qcow2Error } from '../errors.js';
 import { INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY } from '../format/features.js';
+import { checkSnapshotTable } from '../format/header-checks.js';
 import type { Header } from '../format/header.js';
 import type { KernelsFactory } from '../kernels/kernels.js';
 import type { CorruptionListener } from '../metadata/corruption.js';
@@ -39,20 +43,28 @@ export class TablesLoader {
     if (writable && (header.incompatible & INCOMPATIBLE_CORRUPT) !== 0n) {
       throw new Qcow2Error('CORRUPT', 'the image is marked corrupt; it can be opened read-only, or be repaired');
     }
-    const tables = this.#create(writable ? this.#repaired(header) : header, writable, options);
+    if (writable) checkSnapshotTable(header);
+    const tables = new ImageTables({
+      ...this.#source,
+      header: writable ? this.#repaired(header) : header,
+      writable,
+      options,
+    });
     tables.corruption.arm();
     return tables;
   }
 
-  /** Fresh tables of an image that is open, as the file has them. Nothing of the old ones is left to be written. */
+  /** Fresh tables of an image that is open, as the file has them. Nothing of the old ones is left to be written, but for bitmaps. */
   renew(old: ImageTables, header: Header, options: RuntimeOptions): ImageTables {
-    const tables = this.#create(header, old.writable !== null, options);
+    const tables = new ImageTables({
+      ...this.#source,
+      header,
+      writable: old.writable !== null,
+      options,
+      bitmaps: old.bitmaps,
+    });
     tables.corruption.arm();
     return tables;
-  }
-
-  #create(header: Header, writable: boolean, options: RuntimeOptions): ImageTables {
-    return new ImageTables({ ...this.#source, header, writable, options });
   }
 
   /** The header of the image once it is clean. */

@@ -14,7 +14,7 @@ import type { Storage } from '../storage/storage.js';
 import { runToEnd } from '../util/steps.js';
 import { checkResize } from './check-resize.js';
 import { checkRange } from './disk-range.js';
-import { growDisk } from './grow-disk.js';
+import { growDisk, prepareResize } from './grow-disk.js';
 import type { ImageEncryption } from './image-encryption.js';
 import type { Lifecycle, ReopenOptions } from './lifecycle.js';
 import { planRead } from './read-plan.js';
@@ -144,7 +144,7 @@ export class Qcow2Image implements Disk {
   writeAnywhere(offset: GuestOffset, source: Uint8Array): void {
     this.#changeable();
     if (source.length === 0) return;
-    this.#write(offset, source, () => this.#tables.beforeGuestChange());
+    this.#write(offset, source, () => this.#tables.beforeGuestWrite(offset, source.length));
   }
 
   /** Writes whole clusters behind the end of the disk, where no guest looks: the VM state. */
@@ -205,7 +205,7 @@ export class Qcow2Image implements Disk {
       const what = `a compressed write of ${source.length} bytes at offset ${offset}`;
       throw new Qcow2Error('BAD_ARGUMENT', `${what} must cover whole clusters of ${clusterSize} bytes`);
     }
-    this.#tables.beforeGuestChange();
+    this.#tables.beforeGuestWrite(offset, source.length);
     const target = this.#compressedTarget(writable);
     for (let at = 0; at < source.length; at += clusterSize) {
       const content = source.subarray(at, at + clusterSize);
@@ -219,7 +219,7 @@ export class Qcow2Image implements Disk {
     this.#check(offset, length);
     this.#changeable();
     if (length === 0) return;
-    this.#tables.beforeGuestChange();
+    this.#tables.beforeGuestWrite(offset, length);
     zeroRange(this.#zeroTarget(), offset, length, { unmap: options.unmap ?? false });
     this.#afterChange();
   }
@@ -227,7 +227,7 @@ export class Qcow2Image implements Disk {
   discard(offset: GuestOffset, length: number): void {
     this.#check(offset, length);
     this.#changeable();
-    this.#tables.beforeGuestChange();
+    this.#tables.beforeGuestWrite(offset, length);
     discardRange(this.#zeroTarget(), offset, length);
     this.#afterChange();
   }
@@ -248,8 +248,9 @@ export class Qcow2Image implements Disk {
       throw new Qcow2Error('BAD_ARGUMENT', `size is ${size}; it must be at least ${old}, which the disk has`);
     }
     if (size === old) return;
-    this.#tables.beforeGuestChange();
+    prepareResize(this.changeableTables());
     runToEnd(growDisk(this, size));
+    this.#tables.bitmaps.store(this.#tables);
     this.flush();
     this.fitCaches();
   }

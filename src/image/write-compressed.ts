@@ -19,7 +19,7 @@ export interface CompressedTarget {
 
 /**
  * Writes one cluster at `guest`; `content` may be shorter at the end of the disk and is filled up with zeroes. Returns
- * false, and has changed nothing, for what does not get smaller or would lie where no descriptor reaches.
+ * false, and has written no data, for what does not get smaller or would lie where no descriptor reaches.
  */
 export function writeCompressedCluster(
   target: CompressedTarget,
@@ -30,9 +30,10 @@ export function writeCompressedCluster(
   const { storage, allocator, l2, geometry } = target;
   const packed = codec.compress(filledUp(content, geometry.clusterSize));
   if (packed === null || packed.length >= geometry.clusterSize) return false;
-  if (storage.size + 2 * geometry.clusterSize > compressedOffsetLimit(geometry.clusterBits)) return false;
   const cluster = guest / geometry.clusterSize;
   l2.prepare(cluster, 1);
+  // A refcount block may come before it.
+  if (storage.size + 2 * geometry.clusterSize > compressedOffsetLimit(geometry.clusterBits)) return false;
   const host = allocator.allocateBytes(packed.length);
   storage.announce?.('write_compressed');
   storage.write(host, packed);

@@ -2,7 +2,8 @@
  * Zeroes and discards: changes of the map alone, as far as whole clusters (or subclusters) are meant.
  *
  * - Writing zeroes, version 3: clusters get the zero flag. One covered in part is taken whole when the rest of it is known
- *   to be zeroes, here or in the backing disks; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes.
+ *   to be zeroes, here or in the backing disks; otherwise real zeroes are written to the part. Version 2 has no zero flag: real zeroes
+ *   are written, but where clusters may be given back and there is no backing file, that is enough.
  * - Discard: a hint. Clusters covered in part are left alone, but for the tail of the disk. A cluster then reads as
  *   zeroes. Version 2 over a backing file ignores it, as QEMU does since 5.1: old backing data would show through.
  * - An external data file that is to be raw must read as the disk does, so zeroes are written there as well.
@@ -37,7 +38,7 @@ export function zeroRange(
 ): void {
   const end = offset + length;
   makeEdgesResident(target, offset, end);
-  if (target.version === 2) {
+  if (target.version === 2 && (target.hasBacking || !options.unmap)) {
     writeRealZeroes(target, offset, end);
     return;
   }
@@ -53,6 +54,10 @@ export function zeroRange(
   }
   if (start > offset) writeRealZeroes(target, offset, start);
   if (stop < end) writeRealZeroes(target, stop, end);
+  if (target.version === 2) {
+    discardRange(target, start, stop - start);
+    return;
+  }
   writeRawZeroes(target, start, stop);
   zeroUnits(target, start, stop, options.unmap);
 }

@@ -27,6 +27,14 @@ export function getRefcountEntry(bytes: Uint8Array, block: number, order: number
   }
 }
 
+/** The same, for whoever shows it: what a number would round is a bigint. */
+export function exactRefcountEntry(bytes: Uint8Array, block: number, order: number, index: number): number | bigint {
+  const count = getRefcountEntry(bytes, block, order, index);
+  if (Number.isSafeInteger(count)) return count;
+  const at = block + index * 8;
+  return (BigInt(readUint32(bytes, at)) << 32n) | BigInt(readUint32(bytes, at + 4));
+}
+
 /** Sets the entry to `value`, an integer that fits the width and is at most 2^53 - 1. */
 export function setRefcountEntry(bytes: Uint8Array, block: number, order: number, index: number, value: number): void {
   switch (order) {

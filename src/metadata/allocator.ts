@@ -66,7 +66,7 @@ export class Allocator {
     return this.#waiting.length;
   }
 
-  /** Where the last of the next `count` single clusters would end. Nothing is taken. */
+  /** Where the last of the next `count` single clusters would end. None is taken but for refcount blocks that are missing there. */
   endOfNext(count: number): HostOffset {
     const { refcounts, geometry } = this.#options;
     let at = this.#firstFree;

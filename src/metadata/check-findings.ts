@@ -3,6 +3,8 @@
  * million wrong entries does not fill the memory with words about them.
  */
 
+import type { SnapshotTableFlaw } from './listed-snapshots.js';
+
 /** In whose entry something is wrong, or what is wrong with a count. */
 export type FindingKind =
   | 'leak'
@@ -26,19 +28,23 @@ export interface Finding {
   readonly facts?: FindingFacts;
 }
 
-/** Entries are as the file has them; `recorded` and `counted` are refcounts. */
+/** Entries are as the file has them; `recorded` and `counted` are refcounts, as a bigint above 2^53 - 1. */
 export type FindingFacts =
-  | { readonly fact: 'refcount'; readonly cluster: number; readonly recorded: number; readonly counted: number }
+  | { readonly fact: 'refcount'; readonly cluster: number; readonly recorded: Refcount; readonly counted: number }
   | { readonly fact: 'overflow'; readonly host: number }
   | { readonly fact: 'past-end'; readonly host: number; readonly length: number }
-  | { readonly fact: 'copied-l1'; readonly index: number; readonly entry: bigint; readonly refcount: number }
-  | { readonly fact: 'copied-l2'; readonly entry: bigint; readonly refcount: number }
+  | { readonly fact: 'copied-l1'; readonly index: number; readonly entry: bigint; readonly refcount: Refcount }
+  | { readonly fact: 'copied-l2'; readonly entry: bigint; readonly refcount: Refcount }
   | { readonly fact: 'misaligned-l2-table'; readonly host: number }
   | { readonly fact: 'misaligned-cluster'; readonly host: number; readonly holdsData: boolean }
   | { readonly fact: 'refcount-block'; readonly index: number; readonly flaw: BlockFlaw; readonly counted: number }
+  | { readonly fact: 'snapshot-l1'; readonly label: string; readonly flaw: 'offset' | 'size'; readonly value: number }
   | { readonly fact: 'snapshot-extra'; readonly index: number; readonly bytes: number; readonly limit: number }
   | { readonly fact: 'snapshot-incomplete'; readonly index: number }
-  | { readonly fact: 'snapshots-beyond'; readonly count: number; readonly tooMany: boolean };
+  | { readonly fact: 'snapshots-beyond'; readonly count: number; readonly tooMany: boolean }
+  | ({ readonly fact: 'snapshots-unread' } & SnapshotTableFlaw);
+
+type Refcount = number | bigint;
 
 /** What is wrong with an entry of the refcount table: `shared` if its block has another reference. */
 export type BlockFlaw = 'reserved-bits' | 'misaligned' | 'outside' | 'shared';

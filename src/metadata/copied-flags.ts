@@ -30,11 +30,12 @@ export interface CopiedFlagsParts {
   readonly repair: boolean;
 }
 
-/** An L2 entry with the wrong flag: its byte in the table, the entry, and the refcount of what it names. */
+/** An L2 entry with the wrong flag: its byte in the table, the entry, and the refcount of what it names, also as it is shown. */
 interface Flaw {
   readonly at: number;
   readonly entry: bigint;
   readonly refcount: number;
+  readonly shown: number | bigint;
 }
 
 export class CopiedFlags implements CheckPhase {
@@ -84,7 +85,8 @@ export class CopiedFlags implements CheckPhase {
     const flaws = this.#flawsOf(viewOf(table));
     const wanted = flagged(high, refcount);
     if (wanted !== high) {
-      const facts = { fact: 'copied-l1', index, entry: l1.getBigUint64(index * 8), refcount } as const;
+      const shown = this.#exact(host, refcount);
+      const facts = { fact: 'copied-l1', index, entry: l1.getBigUint64(index * 8), refcount: shown } as const;
       this.#report(image.header.l1Offset + index * 8, `entry ${index} of the L1 table`, facts);
       if (repair) {
         l1.setUint32(index * 8, wanted);
@@ -92,8 +94,8 @@ export class CopiedFlags implements CheckPhase {
         this.#fixed(1);
       }
     }
-    for (const { at, entry, refcount: count } of flaws) {
-      this.#report(host + at, 'the L2 entry', { fact: 'copied-l2', entry, refcount: count });
+    for (const { at, entry, shown } of flaws) {
+      this.#report(host + at, 'the L2 entry', { fact: 'copied-l2', entry, refcount: shown });
     }
     if (repair && flaws.length > 0) this.#repairTable(table, host, flaws);
     return true;
@@ -112,8 +114,8 @@ export class CopiedFlags implements CheckPhase {
       const zero = l2EntryBytes === 8 && (low & LOW_ZERO) !== 0;
       if (data === 0 && (zero || !image.hasDataFile || (high & HIGH_COPIED) === 0)) continue;
       const refcount = image.hasDataFile ? 1 : this.#refcountOf(data);
-      if (refcount !== null && flagged(high, refcount) !== high)
-        flaws.push({ at, entry: table.getBigUint64(at), refcount });
+      if (refcount === null || flagged(high, refcount) === high) continue;
+      flaws.push({ at, entry: table.getBigUint64(at), refcount, shown: this.#exact(data, refcount) });
     }
     return flaws;
   }
@@ -151,7 +153,14 @@ export class CopiedFlags implements CheckPhase {
     return counts.get(cluster);
   }
 
-  #report(at: number, what: string, facts: FindingFacts & { readonly refcount: number }): void {
+  /** A refcount that has been read, as it is shown: a large one is read again. */
+  #exact(host: number, refcount: number): number | bigint {
+    if (Number.isSafeInteger(refcount)) return refcount;
+    const { recorded, image } = this.#parts;
+    return recorded.exact(Math.floor(host / image.clusterSize)) ?? refcount;
+  }
+
+  #report(at: number, what: string, facts: FindingFacts & { readonly refcount: number | bigint }): void {
     this.tally.corruptions++;
     const { findings, repair } = this.#parts;
     const message = () => `${what} at ${hex(at)} has the wrong COPIED flag: the refcount is ${facts.refcount}`;

@@ -26,6 +26,11 @@ export class CountChanges {
     }
   }
 
+  /** Whether no count changes. */
+  get isEmpty(): boolean {
+    return [...this.#pages.values()].every((changes) => changes.every((change) => change === 0));
+  }
+
   get(cluster: number): number {
     const page = Math.floor(cluster / PAGE_CLUSTERS);
     return this.#pages.get(page)?.[cluster - page * PAGE_CLUSTERS] ?? 0;

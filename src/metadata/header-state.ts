@@ -5,12 +5,13 @@
  * Autoclear bits vouch for what only software that knows them keeps up to date (spec, "autoclear_features"):
  *
  *   before a change of any kind        those unknown to us are cleared, stably: `beforeChange`
- *   before one that the guest can see  those of what we know and do not keep up to date, too: `beforeGuestChange`
+ *   before one that the guest can see  that of bitmaps that are not kept up to date, too: `beforeGuestChange`
  *
  * Writing the header here is such a change and sees to it itself. A job that begins with something else calls one of the two.
  */
 import { Qcow2Error } from '../errors.js';
 import {
+  AUTOCLEAR_BITMAPS,
   AUTOCLEAR_RAW_DATA_FILE,
   COMPATIBLE_LAZY_REFCOUNTS,
   INCOMPATIBLE_CORRUPT,
@@ -26,7 +27,6 @@ import {
   probeClusterSize,
   type Header,
 } from '../format/header.js';
-import { SNAPSHOT_FIXED_BYTES } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { alignUp, hex } from '../util/integers.js';
@@ -43,7 +43,7 @@ export function readHeader(storage: Storage): Header {
   return header;
 }
 
-/** The tables that the header names must lie inside the file; the last cluster of a file may be cut short. */
+/** The tables that each request needs must lie inside the file; the last cluster of a file may be cut short. */
 function checkPlaces(header: Header, fileSize: number): void {
   const clusterSize = 2 ** header.clusterBits;
   const limit = alignUp(fileSize, clusterSize);
@@ -52,13 +52,12 @@ function checkPlaces(header: Header, fileSize: number): void {
     const where = `lies at ${hex(offset)} to ${hex(offset + length)}; the file ends at ${hex(fileSize)}`;
     throw new Qcow2Error('BAD_IMAGE', `the ${name} ${where}`);
   };
-  const { l1Entries, refcountTableClusters, snapshotCount } = header;
+  const { l1Entries, refcountTableClusters } = header;
   const area = cryptoAreaOf(header);
   if (area !== null) check('encryption header', area.offset, area.length);
   check(`L1 table (l1_size ${l1Entries})`, header.l1Offset, l1Entries * 8);
   const refcountTable = `refcount table (refcount_table_clusters ${refcountTableClusters})`;
   check(refcountTable, header.refcountTableOffset, refcountTableClusters * clusterSize);
-  check(`snapshot table (nb_snapshots ${snapshotCount})`, header.snapshotsOffset, snapshotCount * SNAPSHOT_FIXED_BYTES);
 }
 
 /** What `setTables` writes. */
@@ -110,19 +109,15 @@ export class HeaderState {
     this.#setIncompatible(INCOMPATIBLE_CORRUPT, true);
   }
 
-  /** The autoclear bits that outlive a change the guest can see; what the others vouch for, bitmaps included, does not. */
-  get autoclearAfterGuestChange(): bigint {
-    return hasDataFile(this.#header) ? this.#header.autoclear & AUTOCLEAR_RAW_DATA_FILE : 0n;
-  }
-
   /** To be called before the first change of anything in the file. Stable when it returns. */
   beforeChange(): void {
     this.#keepAutoclear(this.#header.autoclear & KNOWN_AUTOCLEAR);
   }
 
   /** To be called before the first change of anything the guest can see. Stable when it returns. */
-  beforeGuestChange(): void {
-    this.#keepAutoclear(this.autoclearAfterGuestChange);
+  beforeGuestChange({ bitmapsKept }: { readonly bitmapsKept: boolean }): void {
+    const rawDataFile = hasDataFile(this.#header) ? AUTOCLEAR_RAW_DATA_FILE : 0n;
+    this.#keepAutoclear(this.#header.autoclear & (bitmapsKept ? rawDataFile | AUTOCLEAR_BITMAPS : rawDataFile));
   }
 
   setRefcountTable(refcountTableOffset: number, refcountTableClusters: number): void {

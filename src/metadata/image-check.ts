@@ -1,7 +1,7 @@
 /**
  * Image check: one pass over an image, its parts in order, with what may be repaired repaired.
  *
- *   snapshot table read -> references counted -> refcounts compared
+ *   snapshot table read, and cut where it is too long -> references counted -> refcounts compared
  *     -> refcounts repaired, or the whole structure built anew and references counted again
  *     -> COPIED flags -> snapshot table written anew -> dirty and corrupt bit cleared
  *
@@ -10,14 +10,12 @@
  *
  * The image must not be changed by anybody else between two steps.
  */
-import { MAX_SNAPSHOT_EXTRA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from '../format/limits.js';
 import {
   addTally,
   emptyTally,
   Findings,
   type CheckListener,
   type CheckPhase,
-  type FindingFacts,
   type Repair,
   type Tally,
 } from './check-findings.js';
@@ -30,7 +28,7 @@ import { RefcountCompare } from './refcount-compare.js';
 import { RefcountRebuild } from './refcount-rebuild.js';
 import { ReferenceCounts } from './reference-counts.js';
 import { ReferenceScan } from './reference-scan.js';
-import { DEMANDED_EXTRA_BYTES, readSnapshotList, type SnapshotList } from './listed-snapshots.js';
+import { SnapshotTableCheck } from './snapshot-table-check.js';
 import { SnapshotTableRepair } from './snapshot-table-repair.js';
 
 export interface ImageCheckOptions {
@@ -51,8 +49,7 @@ export class ImageCheck {
   readonly #rebuildMissing: boolean;
   readonly #counts: ReferenceCounts;
   readonly #recorded: RecordedRefcounts;
-  readonly #snapshots: SnapshotList;
-  readonly #snapshotTally = emptyTally();
+  readonly #snapshotTable: SnapshotTableCheck;
   #statistics: ClusterStatistics = { allocatedClusters: 0, fragmentedClusters: 0, compressedClusters: 0 };
   #phase: CheckPhase | null;
   /** Starts the part after the current one; null ends the pass. */
@@ -66,9 +63,12 @@ export class ImageCheck {
     this.findings = new Findings(listener);
     this.#counts = new ReferenceCounts(image.geometry.maxRefcount);
     this.#recorded = new RecordedRefcounts(image);
-    this.#snapshots = readSnapshotList(image);
-    this.#next = () => null;
-    this.#phase = this.#judgeSnapshotTable() ? this.#scan(repair) : null;
+    this.#snapshotTable = new SnapshotTableCheck({ image, findings: this.findings, repair: repair === 'all' });
+    this.#next = () => this.#scan(repair);
+    // What snapshots lead to is not known without their table: nothing can be counted, let alone repaired.
+    const readable = this.#snapshotTable.list.flaw === null;
+    if (!readable) addTally(this.tally, this.#snapshotTable.tally);
+    this.#phase = readable ? this.#snapshotTable : null;
   }
 
   get statistics(): Readonly<ClusterStatistics> {
@@ -87,44 +87,9 @@ export class ImageCheck {
     return true;
   }
 
-  /** False when the table can't be used and must not be repaired, which ends the check. */
-  #judgeSnapshotTable(): boolean {
-    const { overlong, beyond, incomplete } = this.#snapshots;
-    const tooLong = overlong + beyond;
-    this.#reportSnapshots();
-    if (tooLong > 0 && this.#repair !== 'all') {
-      this.tally.checkErrors++;
-      return false;
-    }
-    this.#snapshotTally.corruptions = tooLong + incomplete;
-    return true;
-  }
-
-  #reportSnapshots(): void {
-    const { header } = this.#image;
-    const { entries, beyond } = this.#snapshots;
-    const report = (at: number, message: () => string, facts: FindingFacts): void => {
-      if (this.#repair === 'all') this.findings.addRepaired('snapshot-table', at, message, facts);
-      else this.findings.add('snapshot-table', at, message, facts);
-    };
-    entries.forEach(({ at, label, extraBytes: bytes }, index) => {
-      const limit = MAX_SNAPSHOT_EXTRA_BYTES;
-      if (bytes > limit) {
-        const message = () => `snapshot ${label} has ${bytes} bytes of extra data; the limit is ${limit}`;
-        report(at, message, { fact: 'snapshot-extra', index, bytes, limit });
-      } else if (header.version === 3 && bytes < DEMANDED_EXTRA_BYTES) {
-        const message = () => `snapshot ${label} lacks the extra data that version 3 demands`;
-        report(at, message, { fact: 'snapshot-incomplete', index });
-      }
-    });
-    if (beyond === 0) return;
-    const message = () => `${beyond} snapshots lie past ${MAX_SNAPSHOT_TABLE_BYTES} bytes of their table`;
-    report(header.snapshotsOffset, message, { fact: 'snapshots-beyond', count: beyond, tooMany: false });
-  }
-
   #scan(repair: Repair): ReferenceScan {
     const { findings } = this;
-    const [image, counts, recorded, snapshots] = [this.#image, this.#counts, this.#recorded, this.#snapshots];
+    const [image, counts, recorded, snapshots] = [this.#image, this.#counts, this.#recorded, this.#snapshotTable.list];
     const scan = new ReferenceScan({ image, counts, recorded, snapshots, findings, repair });
     this.#next = () => this.#compare(scan);
     return scan;
@@ -152,6 +117,7 @@ export class ImageCheck {
   #giveUp(scan: ReferenceScan, compare: RefcountCompare): null {
     addTally(this.tally, scan.sink.tally);
     addTally(this.tally, compare.tally);
+    addTally(this.tally, this.#snapshotTable.tally);
     this.#setEnd(compare);
     return null;
   }
@@ -215,7 +181,7 @@ export class ImageCheck {
 
   #copied(scan: ReferenceScan): CheckPhase {
     const { findings, tally } = this;
-    const [image, counts, recorded, snapshots] = [this.#image, this.#counts, this.#recorded, this.#snapshots];
+    const [image, counts, recorded, snapshots] = [this.#image, this.#counts, this.#recorded, this.#snapshotTable.list];
     const places = new MetadataPlaces(image, recorded, snapshots);
     // With leaks alone repaired, counts are to be trusted only if nothing else is wrong.
     const sound = tally.checkErrors + tally.corruptions + tally.leaks === 0;
@@ -223,25 +189,26 @@ export class ImageCheck {
     const copied = new CopiedFlags({ image, counts, recorded, places, findings, repair });
     this.#next = () => {
       addTally(tally, copied.tally);
-      return this.#snapshotTable(scan);
+      return this.#repairSnapshots(scan);
     };
     return copied;
   }
 
-  #snapshotTable(scan: ReferenceScan): CheckPhase | null {
-    if (this.#snapshotTally.corruptions === 0 || this.#repair !== 'all') return this.#finish();
-    const [image, snapshots, counts, recorded] = [this.#image, this.#snapshots, this.#counts, this.#recorded];
+  #repairSnapshots(scan: ReferenceScan): CheckPhase | null {
+    const { list: snapshots, tally } = this.#snapshotTable;
+    if (tally.corruptions === 0 || this.#repair !== 'all') return this.#finish();
+    const [image, counts, recorded] = [this.#image, this.#counts, this.#recorded];
     const repair = new SnapshotTableRepair({ image, snapshots, counts, recorded, avoid: scan.sink.avoid });
     this.#next = () => {
-      this.#snapshotTally.corruptionsFixed = this.#snapshotTally.corruptions;
-      this.#snapshotTally.corruptions = 0;
+      tally.corruptionsFixed += tally.corruptions;
+      tally.corruptions = 0;
       return this.#finish();
     };
     return repair;
   }
 
   #finish(): null {
-    addTally(this.tally, this.#snapshotTally);
+    addTally(this.tally, this.#snapshotTable.tally);
     if (this.#repair === 'none') return null;
     this.#image.flush();
     if (this.tally.checkErrors + this.tally.corruptions === 0) this.#image.markConsistent();

@@ -2,7 +2,7 @@
  * Image tables: all metadata of an open image, wired together. The image layer asks it what guest clusters map to, has it
  * link new ones, and has it flush.
  */
-import type { HostOffset } from '../disk.js';
+import type { GuestOffset, HostOffset } from '../disk.js';
 import { INCOMPATIBLE_EXTENDED_L2 } from '../format/features.js';
 import { l1EntriesFor, type Geometry } from '../format/geometry.js';
 import { geometryOfHeader, hasDataFile, type Header } from '../format/header.js';
@@ -24,6 +24,7 @@ import { L2Tables } from './l2-tables.js';
 import { L1_HIGH_MASK, OffsetTable, REFCOUNT_TABLE_HIGH_MASK } from './offset-table.js';
 import { OverlapGuard } from './overlap-guard.js';
 import type { GuardedStructure, OverlapCheck } from './overlap-options.js';
+import { PersistentBitmaps } from './persistent-bitmaps.js';
 import { Refcounts } from './refcounts.js';
 import { TableCache } from './table-cache.js';
 import { WriteOrder } from './write-order.js';
@@ -39,6 +40,8 @@ export interface ImageTablesOptions {
   readonly kernels: KernelsFactory;
   readonly writable: boolean;
   readonly options: TableOptions;
+  /** Those of tables that these take the place of; otherwise the file has all that is known of them. */
+  readonly bitmaps?: PersistentBitmaps | undefined;
   readonly onCorruption?: CorruptionListener | undefined;
 }
 
@@ -68,6 +71,7 @@ export class ImageTables {
   readonly caches: readonly TableCache[];
   readonly cacheSizes: CacheSizes;
   readonly corruption: Corruption;
+  readonly bitmaps: PersistentBitmaps;
   /** The image file. */
   readonly storage: GuardedStorage;
   /** Where guest data lies: the same, or the external data file. */
@@ -84,6 +88,7 @@ export class ImageTables {
     this.header = new HeaderState(storage, header, options.options);
     this.data = options.data;
     this.guestData = options.guestData;
+    this.bitmaps = options.bitmaps ?? new PersistentBitmaps();
     this.geometry = geometryOfHeader(header);
     this.corruption = this.#makeCorruption(options);
     const shape = { geometry: this.geometry, diskSize: header.size, writable };
@@ -151,7 +156,14 @@ export class ImageTables {
 
   /** Must be called before the first change of anything the guest can see. */
   beforeGuestChange(): void {
-    this.header.beforeGuestChange();
+    this.header.beforeGuestChange({ bitmapsKept: this.bitmaps.kept(this) });
+    this.bitmaps.beforeGuestChange(this);
+  }
+
+  /** The same, for a change of `length` bytes of the disk from `offset` on; bitmaps are told of them. */
+  beforeGuestWrite(offset: GuestOffset, length: number): void {
+    this.beforeGuestChange();
+    this.bitmaps.mark(offset, length);
   }
 
   /** Moves the L1 table to where it has room for a disk of `size` bytes. The size of the disk stays. */

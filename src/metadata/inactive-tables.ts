@@ -4,14 +4,18 @@
  *
  *   snapshot table -> L1 table of each snapshot -> L2 tables
  *
+ * Of a damaged snapshot table, what can be known is guarded: a table that the file does not hold whole guards all the room it
+ * would take; an L1 table that can't be guards nothing, and asking for the L2 tables of all snapshots fails then.
+ *
  * Memory: a range for each snapshot, and, only when inactive L2 tables are guarded, one number for each of them, however
  * many snapshots share it.
  */
 import type { HostOffset } from '../disk.js';
+import { SNAPSHOT_FIXED_BYTES, checkSnapshotL1, flawOfSnapshotL1 } from '../format/snapshot-table.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
 import type { HeaderState } from './header-state.js';
-import { snapshotEntries } from './snapshot-records.js';
+import { snapshotEntries, type StoredSnapshot } from './snapshot-records.js';
 
 export interface HostRange {
   readonly offset: HostOffset;
@@ -34,6 +38,8 @@ export class InactiveTables {
   /** Bytes of the snapshot table that `#l1Tables` was read from; -1 before that. */
   #tableBytes = -1;
   #l1Tables: readonly HostRange[] = [];
+  /** The first snapshot whose L1 table can't be, and is not among them. */
+  #unusable: StoredSnapshot | null = null;
   #l2Tables: ReadonlySet<HostOffset> | null = null;
 
   constructor(options: InactiveTablesOptions) {
@@ -60,7 +66,7 @@ export class InactiveTables {
     return this.#l1Tables;
   }
 
-  /** Whether some snapshot's L1 table names `offset`. Throws `BAD_IMAGE`. */
+  /** Whether some snapshot's L1 table names `offset`. Throws `BAD_IMAGE`, also for an L1 table that can't be. */
   namesL2(offset: HostOffset): boolean {
     if (this.#options.header.value.snapshotCount === 0) return false;
     this.#l2Tables ??= this.#collectL2Tables();
@@ -71,25 +77,33 @@ export class InactiveTables {
   changed(): void {
     this.#tableBytes = -1;
     this.#l1Tables = [];
+    this.#unusable = null;
     this.#l2Tables = null;
   }
 
   #readTable(): void {
     const { storage, header } = this.#options;
+    const { clusterBits, snapshotCount } = header.value;
     const l1Tables: HostRange[] = [];
+    let unusable: StoredSnapshot | null = null;
     let length = 0;
-    for (const entry of snapshotEntries(storage, header.value)) {
-      l1Tables.push({ offset: entry.l1Offset, length: entry.l1Entries * 8 });
+    for (const entry of snapshotEntries(storage, header.value, { cutShort: 'accept' })) {
+      const isUsable = flawOfSnapshotL1(entry, 2 ** clusterBits) === null;
+      if (isUsable) l1Tables.push({ offset: entry.l1Offset, length: entry.l1Entries * 8 });
+      else unusable ??= entry;
       length += entry.byteLength;
     }
     this.#l1Tables = l1Tables;
-    this.#tableBytes = length;
+    this.#unusable = unusable;
+    this.#tableBytes = Math.max(length, snapshotCount * SNAPSHOT_FIXED_BYTES);
   }
 
   #collectL2Tables(): Set<HostOffset> {
-    const { storage } = this.#options;
+    const { storage, header } = this.#options;
     const found = new Set<HostOffset>();
-    for (const { offset, length } of union(this.l1Tables)) {
+    const l1Tables = union(this.l1Tables);
+    if (this.#unusable !== null) checkSnapshotL1(this.#unusable, 2 ** header.value.clusterBits);
+    for (const { offset, length } of l1Tables) {
       for (let done = 0; done < length; done += ENTRIES_PER_READ * 8) {
         const bytes = new Uint8Array(Math.min(ENTRIES_PER_READ * 8, length - done));
         storage.read(offset + done, bytes);

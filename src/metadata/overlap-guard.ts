@@ -12,11 +12,10 @@
  * that the two offset tables keep; the others are a handful of ranges.
  */
 import type { HostOffset } from '../disk.js';
+import { isQcow2Error } from '../errors.js';
+import { bitmapsExtensionOf } from '../format/bitmap-directory.js';
 import type { CryptoArea } from '../format/crypto-extension.js';
 import { cryptoAreaOf, type Header } from '../format/header.js';
-import { EXTENSION_BITMAPS, findExtension } from '../format/header-extensions.js';
-import { AUTOCLEAR_BITMAPS } from '../format/features.js';
-import { getUint64, viewOf } from '../util/big-endian.js';
 import { alignDown, alignUp, hex } from '../util/integers.js';
 import type { Corruption } from './corruption.js';
 import type { HeaderState } from './header-state.js';
@@ -138,12 +137,13 @@ export class OverlapGuard {
   }
 }
 
-function bitmapDirectoryOf({ autoclear, extensions }: Header): HostRange | null {
-  if ((autoclear & AUTOCLEAR_BITMAPS) === 0n) return null;
-  const extension = findExtension(extensions, EXTENSION_BITMAPS);
-  if (extension === undefined || extension.data.length < 24) return null;
-  // number of bitmaps (4), reserved (4), bytes of the directory (8), its offset (8)
-  const view = viewOf(extension.data);
-  const length = getUint64(view, 8, 'bitmap_directory_size');
-  return { offset: getUint64(view, 16, 'bitmap_directory_offset'), length };
+/** One that breaks the format names no directory: nobody here reads or keeps it. */
+function bitmapDirectoryOf(header: Header): HostRange | null {
+  try {
+    const extension = bitmapsExtensionOf(header);
+    return extension && { offset: extension.directoryOffset, length: extension.directoryBytes };
+  } catch (error) {
+    if (isQcow2Error(error, 'BAD_IMAGE') || isQcow2Error(error, 'LIMIT')) return null;
+    throw error;
+  }
 }

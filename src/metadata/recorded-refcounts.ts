@@ -4,7 +4,7 @@
  *
  * A block that lies outside the file reads as zeroes. One at an offset that is no cluster's start can't be read at all.
  */
-import { getRefcountEntry } from '../kernels/refcount-entry.js';
+import { exactRefcountEntry } from '../kernels/refcount-entry.js';
 import { viewOf } from '../util/big-endian.js';
 import type { ImageUnderCheck } from './image-under-check.js';
 
@@ -69,8 +69,14 @@ export class RecordedRefcounts {
     return this.#lastBlock;
   }
 
-  /** The recorded count of one cluster, read alone; null when it can't be known. */
+  /** The recorded count of one cluster, read alone; null when it can't be known. Above 2^53 the nearest double. */
   get(cluster: number): number | null {
+    const exact = this.exact(cluster);
+    return exact === null ? null : Number(exact);
+  }
+
+  /** The same for whoever shows it: a bigint where a number would be rounded. */
+  exact(cluster: number): number | bigint | null {
     const { refcountBlockEntries, refcountOrder } = this.#image.geometry;
     const index = Math.floor(cluster / refcountBlockEntries);
     if (this.isUnreadable(index)) return null;
@@ -80,7 +86,7 @@ export class RecordedRefcounts {
     const perRead = 64 / this.#image.geometry.refcountBits;
     const entry = cluster % refcountBlockEntries;
     const bytes = this.#image.read(offset + Math.floor(entry / perRead) * 8, 8);
-    return getRefcountEntry(bytes, 0, refcountOrder, entry % perRead);
+    return exactRefcountEntry(bytes, 0, refcountOrder, entry % perRead);
   }
 
   #readTable(): DataView {

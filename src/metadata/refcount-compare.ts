@@ -12,7 +12,7 @@
  * `settle` changes what may be repaired in the blocks and then makes `counts` say what is recorded, for the COPIED flags.
  * Each entry becomes exact by itself, so the blocks may reach the file in any order, whole or torn.
  */
-import { getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
+import { exactRefcountEntry, getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
 import { hex } from '../util/integers.js';
 import { emptyTally, type CheckPhase, type Findings, type Repair } from './check-findings.js';
 import type { ImageUnderCheck } from './image-under-check.js';
@@ -100,7 +100,10 @@ export class RefcountCompare implements CheckPhase {
       if (stored === counted) continue;
       if (stored === 0) this.hasMissing = true;
       if (block === null || (stored === 0 && this.#parts.rebuildMissing)) this.mustRebuild = true;
-      if (this.#resolve(cluster, stored, counted) && block !== null) {
+      const shown = Number.isSafeInteger(stored)
+        ? stored
+        : exactRefcountEntry(block!, 0, refcountOrder, cluster - first);
+      if (this.#resolve(cluster, shown, counted) && block !== null) {
         setRefcountEntry(block, 0, refcountOrder, cluster - first, counted);
         changed = true;
       } else if (this.#settle !== null) {
@@ -111,7 +114,7 @@ export class RefcountCompare implements CheckPhase {
   }
 
   /** Tallies one mismatch. True when it is to be repaired in the block. */
-  #resolve(cluster: number, stored: number, counted: number): boolean {
+  #resolve(cluster: number, stored: number | bigint, counted: number): boolean {
     const leaked = stored > counted;
     const repair = this.#settle?.repair ?? 'none';
     const repaired = leaked ? repair !== 'none' : repair === 'all';

@@ -149,7 +149,7 @@ export class RefcountWidthChange {
     for (let cluster = this.#cursor; cluster < stop; cluster++) {
       const count = refcounts.get(cluster);
       if (count === 0) continue;
-      if (count > this.#new.maxRefcount) this.#refuse(cluster, count);
+      if (count > this.#new.maxRefcount) this.#refuse(cluster);
       this.#need(cluster);
     }
     this.#cursor = stop;
@@ -265,7 +265,8 @@ export class RefcountWidthChange {
     this.#enter('measure');
   }
 
-  #refuse(cluster: number, count: number): never {
+  #refuse(cluster: number): never {
+    const count = this.#tables.writable.refcounts.exact(cluster);
     throw new RefcountDoesNotFit(cluster * this.#old.clusterSize, count, this.#new);
   }
 }
@@ -274,7 +275,7 @@ export class RefcountWidthChange {
 export class RefcountDoesNotFit extends Qcow2Error {
   constructor(
     readonly host: HostOffset,
-    readonly refcount: number,
+    readonly refcount: number | bigint,
     { refcountBits, maxRefcount }: Pick<Geometry, 'refcountBits' | 'maxRefcount'>,
   ) {
     const where = `the cluster at ${hex(host)} has refcount ${refcount}`;

@@ -17,27 +17,16 @@ import type { HeaderState } from './header-state.js';
 import type { OffsetTable } from './offset-table.js';
 import type { OverlapGuard } from './overlap-guard.js';
 import { encodeOnes } from './refcount-ones.js';
+import { RefcountSlices, type RefcountSlicesOptions } from './refcount-slices.js';
 import type { TableCache } from './table-cache.js';
 
 /** In messages. */
 export const NEW_REFCOUNT_BLOCK = 'a new refcount block';
 
-export interface RefcountsOptions {
+export interface RefcountsOptions extends RefcountSlicesOptions {
   readonly storage: Storage;
   readonly header: HeaderState;
-  readonly geometry: Geometry;
-  readonly kernels: Kernels;
-  readonly cache: TableCache;
-  readonly table: OffsetTable;
   readonly guard: OverlapGuard;
-}
-
-/** A part of a refcount block that is in the cache: entries `first .. end` count the clusters from `cluster` on. */
-interface Slice {
-  readonly address: number;
-  readonly offset: number;
-  readonly first: number;
-  readonly end: number;
 }
 
 export class Refcounts {
@@ -50,7 +39,7 @@ export class Refcounts {
   readonly #kernels: Kernels;
   readonly #cache: TableCache;
   readonly #guard: OverlapGuard;
-  readonly #sliceEntries: number;
+  readonly #slices: RefcountSlices;
 
   constructor(options: RefcountsOptions) {
     const { storage, header, geometry, kernels, cache } = options;
@@ -59,20 +48,37 @@ export class Refcounts {
     this.#geometry = geometry;
     this.#kernels = kernels;
     this.#cache = cache;
-    this.#sliceEntries = (cache.slotBytes * 8) / geometry.refcountBits;
     this.table = options.table;
     this.#guard = options.guard;
+    this.#slices = new RefcountSlices(options);
   }
 
   get(cluster: number): number {
-    const slice = this.#slice(cluster, 1);
-    if (slice === null) return 0;
-    return this.#kernels.refcountGet(slice.address, this.#geometry.refcountOrder, slice.first);
+    return this.#slices.get(cluster);
+  }
+
+  /** The same for whoever shows it: a bigint where a number would be rounded, above 2^53 - 1. */
+  exact(cluster: number): number | bigint {
+    return this.#slices.exact(cluster);
+  }
+
+  /** The first cluster at or after `from` that is free; it may lack a block. */
+  nextFree(from: number): number {
+    return this.#slices.nextFree(from);
+  }
+
+  /** The first of `count` free clusters in a row that all have a block already; null where there are none. */
+  freeRun(count: number): number | null {
+    return this.#slices.freeRun(count);
+  }
+
+  hasBlock(index: number): boolean {
+    return this.#slices.hasBlock(index);
   }
 
   /** Sets one count. The block must exist (`ensureBlock`). */
   set(cluster: number, value: number): void {
-    const slice = this.#slice(cluster, 1)!;
+    const slice = this.#slices.slice(cluster, 1)!;
     this.#kernels.refcountSet(slice.address, this.#geometry.refcountOrder, slice.first, value);
     this.#cache.markDirty(slice.offset);
     this.changes++;
@@ -89,13 +95,13 @@ export class Refcounts {
     this.#storage.announce?.('refblock_load');
     while (done < count) {
       const cluster = first + done;
-      const slice = this.#slice(cluster, count - done);
+      const slice = this.#slices.slice(cluster, count - done);
       if (slice === null) this.#refuseChange(cluster, 0, delta);
       const { address, offset, first: from, end } = slice;
       const failed = this.#kernels.refcountAdd(address, this.#geometry.refcountOrder, from, end - from, delta);
       if (failed >= 0) {
         const bad = cluster + failed - from;
-        this.#refuseChange(bad, this.get(bad), delta);
+        this.#refuseChange(bad, this.exact(bad), delta);
       }
       this.#cache.markDirty(offset);
       done += end - from;
@@ -112,7 +118,7 @@ export class Refcounts {
     let done = 0;
     this.changes++;
     while (done < count) {
-      const slice = this.#slice(first + done, count - done);
+      const slice = this.#slices.slice(first + done, count - done);
       const used = slice && this.#kernels.refcountUsedLength(slice.address, refcountOrder, slice.first, slice.end);
       if (slice === null || !used) {
         passedOver++;
@@ -126,52 +132,17 @@ export class Refcounts {
     return passedOver;
   }
 
-  /** The first cluster at or after `from` that is free; it may lack a block. */
-  nextFree(from: number): number {
-    let cluster = from;
-    for (;;) {
-      const slice = this.#slice(cluster, Infinity);
-      if (slice === null) return cluster;
-      const { address, first, end } = slice;
-      const used = this.#kernels.refcountUsedLength(address, this.#geometry.refcountOrder, first, end);
-      cluster += used;
-      if (first + used < end) return cluster;
-    }
-  }
-
   /** How many clusters from `from` on, at most `want`, are free and have a block, or get one: which may be put into the first. */
   freeLength(from: number, want: number): number {
-    const length = this.#lengthWithoutUse(from, want);
+    const length = this.#slices.lengthWithoutUse(from, want);
     if (this.#placeBehind(from, length)) return length;
     for (let done = 0; done < length;) {
-      this.ensureBlock(this.#blockOf(from + done));
-      const counted = this.#freeInSlice(from + done, length - done)!;
+      this.ensureBlock(this.#slices.blockOf(from + done));
+      const counted = this.#slices.freeInSlice(from + done, length - done)!;
       done += counted.length;
       if (counted.stops) return done;
     }
     return length;
-  }
-
-  /** How many clusters from `from` on, at most `want`, no block counts a use of. */
-  #lengthWithoutUse(from: number, want: number): number {
-    const { refcountBlockEntries } = this.#geometry;
-    let length = 0;
-    while (length < want) {
-      const at = from + length;
-      const free = this.#freeInSlice(at, want - length);
-      length += free?.length ?? refcountBlockEntries - (at % refcountBlockEntries);
-      if (free?.stops) return length;
-    }
-    return Math.min(length, want);
-  }
-
-  /** Free clusters from `cluster` on in its slice, and whether one in use follows there. Null: no block. */
-  #freeInSlice(cluster: number, want: number): { readonly length: number; readonly stops: boolean } | null {
-    const slice = this.#slice(cluster, want);
-    if (slice === null) return null;
-    const { address, first, end } = slice;
-    const length = this.#kernels.refcountFreeLength(address, this.#geometry.refcountOrder, first, end);
-    return { length, stops: first + length < end };
   }
 
   /**
@@ -183,12 +154,12 @@ export class Refcounts {
     const start = from + count;
     const missing: number[] = [];
     // They may be the first that another block has to count.
-    for (let index = this.#blockOf(from); index * refcountBlockEntries < start + missing.length; index++) {
-      if (!this.hasBlock(index)) missing.push(index);
+    for (let index = this.#slices.blockOf(from); index * refcountBlockEntries < start + missing.length; index++) {
+      if (!this.#slices.hasBlock(index)) missing.push(index);
     }
     if (missing.length === 0) return true;
     if (missing.at(-1)! >= this.table.entries) return false;
-    if (this.#lengthWithoutUse(start, missing.length) < missing.length) return false;
+    if (this.#slices.lengthWithoutUse(start, missing.length) < missing.length) return false;
     this.#guard.check(start * clusterSize, missing.length * clusterSize, NEW_REFCOUNT_BLOCK);
     missing.forEach((index, place) => this.#writeBlock(index, start + place, { first: start, count: missing.length }));
     this.changes++;
@@ -211,37 +182,9 @@ export class Refcounts {
     this.#storage.write(cluster * clusterSize, content);
   }
 
-  /** The first of `count` free clusters in a row that all have a block already; null where there are none. */
-  freeRun(count: number): number | null {
-    const end = this.#blocksInUse() * this.#geometry.refcountBlockEntries;
-    let start = 0;
-    for (let at = 0; at < end;) {
-      const run = this.#runAt(at);
-      at += run.length;
-      if (!run.free) start = at;
-      if (at - start >= count) return start;
-    }
-    return null;
-  }
-
-  /** Whether `cluster` is free, and how many after it are the same, as far as one slice tells. No block: not free. */
-  #runAt(cluster: number): { readonly free: boolean; readonly length: number } {
-    const { refcountOrder, refcountBlockEntries } = this.#geometry;
-    const slice = this.#slice(cluster, Infinity);
-    if (slice === null) return { free: false, length: refcountBlockEntries - (cluster % refcountBlockEntries) };
-    const { address, first, end } = slice;
-    const used = this.#kernels.refcountUsedLength(address, refcountOrder, first, end);
-    if (used > 0) return { free: false, length: used };
-    return { free: true, length: this.#kernels.refcountFreeLength(address, refcountOrder, first, end) };
-  }
-
-  hasBlock(index: number): boolean {
-    return index < this.table.entries && this.table.get(index) !== 0;
-  }
-
   /** Makes block `index`, at the first cluster that it counts, unless it is there. Grows the table as needed. */
   ensureBlock(index: number): void {
-    if (this.hasBlock(index)) return;
+    if (this.#slices.hasBlock(index)) return;
     const { refcountBlockEntries } = this.#geometry;
     this.placeBlock(index, index * refcountBlockEntries);
   }
@@ -252,7 +195,7 @@ export class Refcounts {
    */
   placeBlock(index: number, cluster: number): void {
     if (index >= this.table.entries) this.#growTable(index + 1);
-    if (this.hasBlock(index)) return; // growing the table made it
+    if (this.#slices.hasBlock(index)) return; // growing the table made it
     const { clusterSize } = this.#geometry;
     const host = cluster * clusterSize;
     this.#guard.check(host, clusterSize, NEW_REFCOUNT_BLOCK);
@@ -266,7 +209,7 @@ export class Refcounts {
    * piece, with refcounts of 1. The blocks that count them come first. Returns the first of the `count` clusters.
    */
   reserveAtEnd(count: number): number {
-    const plan = this.#planEnd(this.#blocksInUse(), count);
+    const plan = this.#planEnd(this.#slices.blocksInUse(), count);
     if (plan.firstBlock + plan.blocks > this.table.entries) {
       this.#growTable(plan.firstBlock + plan.blocks);
       return this.reserveAtEnd(count);
@@ -286,28 +229,6 @@ export class Refcounts {
     if (!this.table.dirty) return;
     this.#storage.flush();
     this.table.write();
-  }
-
-  #blockOf(cluster: number): number {
-    return Math.floor(cluster / this.#geometry.refcountBlockEntries);
-  }
-
-  /** The cached slice with the count of `cluster` and as many after it as lie in it, at most `count`. Null: no block. */
-  #slice(cluster: number, count: number): Slice | null {
-    const index = this.#blockOf(cluster);
-    const block = index < this.table.entries ? this.table.get(index) : 0;
-    if (block === 0) return null;
-    const entry = cluster - index * this.#geometry.refcountBlockEntries;
-    const sliceIndex = Math.floor(entry / this.#sliceEntries);
-    const offset = block + sliceIndex * this.#cache.slotBytes;
-    const first = entry - sliceIndex * this.#sliceEntries;
-    return { address: this.#cache.load(offset), offset, first, end: Math.min(this.#sliceEntries, first + count) };
-  }
-
-  #blocksInUse(): number {
-    let count = this.table.entries;
-    while (count > 0 && this.table.get(count - 1) === 0) count--;
-    return count;
   }
 
   /** Where `count` clusters and the blocks that count both lie, from the first cluster of block `firstBlock` on. */
@@ -368,9 +289,9 @@ export class Refcounts {
     this.add(oldOffset / clusterSize, (oldEntries * 8) / clusterSize, -1);
   }
 
-  #refuseChange(cluster: number, count: number, delta: number): never {
+  #refuseChange(cluster: number, count: number | bigint, delta: number): never {
     const where = `the cluster at ${hex(cluster * this.#geometry.clusterSize)} has refcount ${count}`;
-    if (count + delta < 0) throw new Qcow2Error('CORRUPT', `${where}; it cannot be lowered by ${-delta}`);
+    if (Number(count) + delta < 0) throw new Qcow2Error('CORRUPT', `${where}; it cannot be lowered by ${-delta}`);
     throw new Qcow2Error('LIMIT', `${where}; with ${this.#geometry.refcountBits} bits it cannot be raised by ${delta}`);
   }
 }

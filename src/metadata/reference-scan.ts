@@ -51,13 +51,15 @@ type Task = () => boolean;
 
 export class ReferenceScan implements CheckPhase {
   readonly what = 'counting references';
+  /** In entries of L1 tables. */
+  readonly total: number;
   readonly sink: ReferenceSink;
   readonly statistics: ClusterStatistics = { allocatedClusters: 0, fragmentedClusters: 0, compressedClusters: 0 };
   /** The refcount table can't stay as it is: some entry names no block, or not a block's own cluster. */
   mustRebuild = false;
   readonly #parts: ReferenceScanParts;
   readonly #l2: L2Scan;
-  /** Those that are left: one that is done keeps no table in memory. */
+  /** Those that are left, the next one last: one that is done keeps no table in memory. */
   readonly #tasks: Task[];
   #entriesDone = 0;
 
@@ -68,8 +70,10 @@ export class ReferenceScan implements CheckPhase {
     const places = new MetadataPlaces(image, recorded, snapshots);
     this.#l2 = new L2Scan({ image, sink: this.sink, places, findings, repair, statistics: this.statistics });
     const { l1Offset, l1Entries } = image.header;
+    // Asked for at each step, and there may be thousands of snapshots.
+    this.total = snapshots.entries.reduce((sum, snapshot) => sum + snapshot.l1Entries, l1Entries);
     const bitmaps = new BitmapScan(image, this.sink);
-    this.#tasks = [
+    const inOrder: Task[] = [
       () => this.#scanHeader(),
       this.#l1Task({ name: 'the L1 table', offset: l1Offset, entries: l1Entries, active: true }),
       ...snapshots.entries.map((snapshot) => this.#snapshotTask(snapshot)),
@@ -77,6 +81,7 @@ export class ReferenceScan implements CheckPhase {
       () => bitmaps.step(),
       () => this.#scanRefcountTable(),
     ];
+    this.#tasks = inOrder.reverse();
   }
 
   /** In entries of L1 tables. */
@@ -84,15 +89,10 @@ export class ReferenceScan implements CheckPhase {
     return this.#entriesDone;
   }
 
-  get total(): number {
-    const { image, snapshots } = this.#parts;
-    return snapshots.entries.reduce((sum, snapshot) => sum + snapshot.l1Entries, image.header.l1Entries);
-  }
-
   step(): boolean {
-    const task = this.#tasks[0];
+    const task = this.#tasks.at(-1);
     if (task === undefined) return false;
-    if (!task()) this.#tasks.shift();
+    if (!task()) this.#tasks.pop();
     return true;
   }
 
@@ -115,7 +115,8 @@ export class ReferenceScan implements CheckPhase {
     }
     return () => {
       const what = misaligned ? `is at ${hex(l1Offset)}, no cluster's start` : `has ${l1Entries} entries, too many`;
-      this.sink.corruption('snapshot-table', at, () => `${name} ${what}`);
+      const [flaw, value] = misaligned ? (['offset', l1Offset] as const) : (['size', l1Entries] as const);
+      this.sink.corruption('snapshot-table', at, () => `${name} ${what}`, { fact: 'snapshot-l1', label, flaw, value });
       return false;
     };
   }

@@ -5,7 +5,7 @@
  * writes, and no order of them leaves a good image at every moment (invariants 5 and 9 of `write-order.ts`).
  *
  *   flush -> places for all that is new, and room for it in the file
- *         -> new L2 tables, L1 tables, snapshot table
+ *         -> new L1 table and entry of a snapshot, new L2 tables, active L1 table
  *         -> copies of all refcount blocks with a count that changes, new refcount table
  *         -> |barrier| -> header: L1, refcount table, snapshot table, size -> |barrier| -> all tables read anew
  *
@@ -13,16 +13,21 @@
  * - What is old loses its count in the new blocks: after the switch nothing has leaked, and before it nothing was freed.
  * - Nothing is allocated before every count has been found to fit its width.
  * - An L2 table whose flags change is replaced by a copy, unless it is right as it is.
+ * - Where nothing that stays is counted otherwise, as for a snapshot of a disk that holds nothing, the active tables and the
+ *   refcount structure stay as well. What is new is counted before the switch and what is old is freed after it, as for any
+ *   allocation: a crash in between leaks one of the two.
  */
 import type { HostOffset } from '../disk.js';
-import { Qcow2Error } from '../errors.js';
 import { HIGH_COPIED } from '../format/l2-entry.js';
 import { getRefcountEntry, setRefcountEntry } from '../kernels/refcount-entry.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
-import { alignDown, divideUp, hex } from '../util/integers.js';
+import { equalAt } from '../util/bytes.js';
+import { alignDown, divideUp } from '../util/integers.js';
 import type { ClusterRun } from './allocator.js';
 import type { ChangeableTables } from './changeable-tables.js';
 import { CountChanges } from './count-changes.js';
+import type { HeaderTables } from './header-state.js';
+import { NextCounts, refuseFree } from './next-counts.js';
 import { L2References, namedTables, type NamedTable } from './l2-references.js';
 
 /** What the image is to be. */
@@ -53,6 +58,7 @@ export class TableSwitch {
   /** What the caller's own references come and go by; the tables' own are added here. */
   readonly changes: CountChanges;
   readonly #tables: ChangeableTables;
+  readonly #next: NextCounts;
   /** Places taken, to be given back if it comes to nothing. */
   readonly #taken: TablePlace[] = [];
   /** What lies in places taken, and is not written yet. */
@@ -65,6 +71,7 @@ export class TableSwitch {
   constructor(tables: ChangeableTables, changes = new CountChanges()) {
     this.#tables = tables;
     this.changes = changes;
+    this.#next = new NextCounts(tables, changes);
     this.references = new L2References(tables);
     this.#writeAll();
   }
@@ -74,7 +81,7 @@ export class TableSwitch {
    * where a count would not fit its width, `CORRUPT`, and what the storage fails with; the image is as it was then.
    */
   commit(next: NextTables): ClusterRun[] {
-    this.#checkCounts();
+    this.#next.checkAll();
     try {
       this.#commit(next);
       return this.#freed;
@@ -85,29 +92,66 @@ export class TableSwitch {
   }
 
   #commit(next: NextTables): void {
-    const { storage, header, geometry } = this.#tables;
+    const { header, geometry } = this.#tables;
     const { clusterSize } = geometry;
     const old = header.value;
+    // QEMU puts the two tables of a new snapshot first as well, in this order.
+    const snapshotL1 = this.#take(8 * (next.snapshotL1?.length ?? 0));
+    const snapshotsOffset = this.#write(next.snapshotTable(snapshotL1));
     const moved = this.#rewriteL2Tables(next);
-    const snapshotL1 = next.snapshotL1 && this.#writeL1(next.snapshotL1, moved, false);
-    const table = next.snapshotTable(snapshotL1 ?? 0);
-    const snapshotsOffset = this.#write(table);
-    const l1Offset = this.#writeL1(next.l1, moved, true);
+    if (next.snapshotL1 !== null) this.#put(snapshotL1, this.#encodeL1(next.snapshotL1, moved, false));
+    const snapshots = { snapshotCount: next.snapshotCount, snapshotsOffset };
+    const l1 = this.#encodeL1(next.l1, moved, true);
+    if (this.changes.isEmpty && this.#isActiveL1(l1)) {
+      this.#commitInPlace(next, snapshots);
+      return;
+    }
+    const l1Offset = this.#write(l1);
     this.#release({ host: old.l1Offset, length: old.l1Entries * 8 });
     this.#release({ host: old.snapshotsOffset, length: next.oldSnapshotTableBytes });
     const refcountTable = this.#rewriteRefcounts();
     this.#checkFreed(next);
-    storage.flush();
-    header.setTables({
+    this.#publish({
       size: next.size,
       l1Offset,
       l1Entries: next.l1.length,
       refcountTableOffset: refcountTable.host,
       refcountTableClusters: refcountTable.length / clusterSize,
-      snapshotCount: next.snapshotCount,
-      snapshotsOffset,
+      ...snapshots,
     });
+  }
+
+  /** The refcounts that change are of what is new and of the old snapshot table alone. */
+  #commitInPlace(next: NextTables, snapshots: Pick<HeaderTables, 'snapshotCount' | 'snapshotsOffset'>): void {
+    const { header, writable } = this.#tables;
+    const old = { host: header.value.snapshotsOffset, length: next.oldSnapshotTableBytes };
+    this.#release(old);
+    this.changes.forEach((cluster) => {
+      if (this.#next.ofCluster(cluster) === 0) this.#noteFree(cluster);
+    });
+    this.#checkFreed(next);
+    this.#checkStays([{ host: header.value.l1Offset, length: next.l1.length * 8 }, this.#refcountTablePlace()]);
+    this.#reserve();
+    this.#writePending();
+    this.#writeAll();
+    this.#publish({ ...header.value, size: next.size, ...snapshots });
+    writable.allocator.free(old.host, old.length, 'never');
+    this.#writeAll();
+  }
+
+  /** The switch. From then on what was taken is in use. */
+  #publish(tables: HeaderTables): void {
+    const { storage, header } = this.#tables;
     storage.flush();
+    header.setTables(tables);
+    this.#taken.length = 0;
+    storage.flush();
+  }
+
+  /** Whether the active L1 table is these bytes already, all of it. */
+  #isActiveL1(bytes: Uint8Array): boolean {
+    const { l1 } = this.#tables;
+    return bytes.length === l1.entries * 8 && equalAt(l1.encodeGrown(l1.entries), 0, bytes);
   }
 
   /** Copies of the active L2 tables whose COPIED flags will be wrong, by where the table is now. */
@@ -134,26 +178,26 @@ export class TableSwitch {
   #withRightFlags(table: NamedTable): Uint8Array | null {
     const { clusterSize } = this.#tables.geometry;
     const wrong: number[] = [];
-    this.#nextInUse(table.host);
+    this.#next.inUse(table.host);
     const bytes = this.references.visit(table, {
       cluster: (host, at, copied) => {
-        if (copied !== (this.#nextInUse(host) === 1)) wrong.push(at);
+        if (copied !== (this.#next.inUse(host) === 1)) wrong.push(at);
       },
-      compressed: ({ host }) => this.#nextInUse(alignDown(host, clusterSize)),
+      compressed: ({ host }) => this.#next.inUse(alignDown(host, clusterSize)),
     });
     for (const at of wrong) bytes[at]! ^= HIGH_COPIED >>> 24;
     return wrong.length === 0 ? null : bytes;
   }
 
-  #writeL1(hosts: Float64Array, moved: ReadonlyMap<HostOffset, HostOffset>, active: boolean): HostOffset {
+  #encodeL1(hosts: Float64Array, moved: ReadonlyMap<HostOffset, HostOffset>, active: boolean): Uint8Array {
     const bytes = new Uint8Array(hosts.length * 8);
     const view = viewOf(bytes);
     hosts.forEach((old, index) => {
       const host = moved.get(old) ?? old;
       setUint64(view, index * 8, host);
-      if (active && host !== 0 && this.#nextCount(host) === 1) bytes[index * 8]! |= HIGH_COPIED >>> 24;
+      if (active && host !== 0 && this.#next.of(host) === 1) bytes[index * 8]! |= HIGH_COPIED >>> 24;
     });
-    return this.#write(bytes);
+    return bytes;
   }
 
   /** Writes every refcount block with a count that changes to a new place, and a refcount table that names those. */
@@ -214,7 +258,7 @@ export class TableSwitch {
     const entry = cluster - index * refcountBlockEntries;
     const block = blocks.get(index)!;
     const count = getRefcountEntry(block, 0, refcountOrder, entry);
-    this.#checkCount(cluster, count, change);
+    this.#next.check(cluster, count, change);
     setRefcountEntry(block, 0, refcountOrder, entry, count + change);
     if (count + change === 0) this.#noteFree(cluster);
   }
@@ -226,10 +270,19 @@ export class TableSwitch {
     for (const { host, count } of this.#freed) {
       const end = host + count * clusterSize;
       const inL1 = keptL1Tables.some(({ l1Offset, l1Entries }) => host < l1Offset + l1Entries * 8 && l1Offset < end);
-      if (host === 0 || inL1) this.#refuseFree(host);
+      if (host === 0 || inL1) refuseFree(host);
       for (let at = host; at < end; at += clusterSize) {
-        if (table.names(at) && !this.#movedBlocks.has(at)) this.#refuseFree(at);
+        if (table.names(at) && !this.#movedBlocks.has(at)) refuseFree(at);
       }
+    }
+  }
+
+  /** A bad snapshot table may lie in a table that stays. */
+  #checkStays(places: readonly TablePlace[]): void {
+    const { clusterSize } = this.#tables.geometry;
+    for (const { host, count } of this.#freed) {
+      const end = host + count * clusterSize;
+      if (places.some((place) => host < place.host + place.length && place.host < end)) refuseFree(host);
     }
   }
 
@@ -260,44 +313,6 @@ export class TableSwitch {
     return content;
   }
 
-  #nextCount(host: HostOffset): number {
-    const cluster = host / this.#tables.geometry.clusterSize;
-    return this.#tables.writable.refcounts.get(cluster) + this.changes.get(cluster);
-  }
-
-  /** The count to be of what the active disk will name. With wrong counts it could be free, and be lost. */
-  #nextInUse(host: HostOffset): number {
-    const count = this.#nextCount(host);
-    if (count <= 0) this.#refuseFree(host);
-    return count;
-  }
-
-  #refuseFree(host: HostOffset): never {
-    const what = `the cluster at ${hex(host)} would be free and is still in use`;
-    throw new Qcow2Error('CORRUPT', `${what}; the image needs to be checked`);
-  }
-
-  #checkCounts(): void {
-    const { refcounts } = this.#tables.writable;
-    this.changes.forEach((cluster, change) => this.#checkCount(cluster, refcounts.get(cluster), change));
-  }
-
-  /** What changes is named, so it is counted in a good image. */
-  #checkCount(cluster: number, count: number, change: number): void {
-    const next = count + change;
-    if (count === 0 || next < 0 || next > this.#tables.geometry.maxRefcount) this.#refuseChange(cluster, count, change);
-  }
-
-  #refuseChange(cluster: number, count: number, change: number): never {
-    const { clusterSize, maxRefcount, refcountBits } = this.#tables.geometry;
-    const where = `the cluster at ${hex(cluster * clusterSize)} has refcount ${count}`;
-    if (count === 0 || count + change < 0) {
-      throw new Qcow2Error('CORRUPT', `${where}, and more references than that; the image needs to be checked`);
-    }
-    const limit = `with ${refcountBits} bits it can't exceed ${maxRefcount}`;
-    throw new Qcow2Error('LIMIT', `${where} and would have ${count + change}; ${limit}`);
-  }
-
   /** Room for `length` bytes, which is 0 for none. */
   #take(length: number): HostOffset {
     const clusters = divideUp(length, this.#tables.geometry.clusterSize);
@@ -308,20 +323,25 @@ export class TableSwitch {
   }
 
   #write(bytes: Uint8Array): HostOffset {
-    const { geometry, caches } = this.#tables;
     const host = this.#take(bytes.length);
+    this.#put(host, bytes);
+    return host;
+  }
+
+  /** To be written at a place that was taken. */
+  #put(host: HostOffset, bytes: Uint8Array): void {
+    const { geometry, caches } = this.#tables;
     const whole = new Uint8Array(divideUp(bytes.length, geometry.clusterSize) * geometry.clusterSize);
     whole.set(bytes);
     for (const cache of caches) cache.forget(host, whole.length);
     if (whole.length > 0) this.#pending.push({ host, bytes: whole });
-    return host;
   }
 
   /** What lies there is not needed after the switch. */
   #release({ host, length }: TablePlace): void {
     const { clusterSize } = this.#tables.geometry;
     for (let at = host; at < host + length; at += clusterSize) {
-      this.#checkCount(at / clusterSize, this.#nextCount(at), -1);
+      this.#next.check(at / clusterSize, this.#next.of(at), -1);
       this.changes.add(at / clusterSize, -1);
     }
   }

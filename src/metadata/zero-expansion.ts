@@ -11,6 +11,7 @@
  */
 import type { GuestOffset, HostOffset } from '../disk.js';
 import { HIGH_COPIED, LOW_ZERO, highOf, l2EntryHost, l2EntryKind, lowOf } from '../format/l2-entry.js';
+import { checkSnapshotL1 } from '../format/snapshot-table.js';
 import { viewOf } from '../util/big-endian.js';
 import type { Progress } from '../util/progress.js';
 import type { ChangeableTables, ChangeTarget } from './changeable-tables.js';
@@ -124,6 +125,7 @@ export class ZeroExpansion {
       }
     }
     const snapshots = readSnapshots(storage, header.value);
+    for (const snapshot of snapshots) checkSnapshotL1(snapshot, geometry.clusterSize);
     this.#total = snapshots.reduce((sum, { l1Entries }) => sum + l1Entries, l1.entries);
     yield* tablesOf(l1, true);
     for (const { l1Offset, l1Entries, id } of snapshots) {

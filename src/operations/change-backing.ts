@@ -2,7 +2,7 @@
  * Changing the backing file that an image names, and nothing else (QEMU: `qemu-img rebase -u`). What clusters do not hold
  * themselves is then read from the new one, so it must hold the same there; nobody checks that.
  *
- * Nobody checks either which parts of the disk it changes, so what bitmaps say of them is not vouched for any more.
+ * Bitmaps stay as they are, as in QEMU: a disk that reads as before has not changed.
  *
  * An image that is open goes on with the backing disk it was opened with; the new one comes with the next open.
  */
@@ -37,7 +37,6 @@ export function changeBackingFile(image: Qcow2Image, backing: NewBackingFile | F
   header.rewrite({
     ...header.value,
     backingFile: backing === null ? null : { name: backing.name, format: recorded },
-    autoclear: header.autoclearAfterGuestChange,
     extensions: withExtension(header.value.extensions, EXTENSION_BACKING_FORMAT, format),
   });
 }

@@ -90,6 +90,9 @@ export function downgradeVersion(image: Qcow2Image): Steps {
 function writeVersion2(image: Qcow2Image): void {
   // The caller may have asked for lazy refcounts when opening the image; they end here, too.
   if (image.lazyRefcounts) image.reopen({ lazyRefcounts: false });
+  // Version 2 has nothing to vouch for bitmaps; QEMU leaves their clusters to leak.
+  const { bitmaps } = image.tables;
+  if (bitmaps.kept(image.tables)) bitmaps.replace(image.changeableTables(), []);
   const { header, writable, geometry } = image.changeableTables();
   // Clears the dirty bit, which version 2 does not have.
   writable.order.makeClean();

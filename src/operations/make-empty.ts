@@ -31,11 +31,16 @@ import { sequence, singleStep, type Steps } from '../util/steps.js';
 /** Header, refcount table and refcount block: one cluster each, before the L1 table. */
 const CLUSTERS_BEFORE_L1 = 3;
 
+export interface EmptyOptions {
+  /** What the image holds is in its backing file by now: the disk reads as before, so bitmaps are not told of a change. */
+  readonly committed?: boolean;
+}
+
 /** Empties an image opened for writing. */
-export function makeEmpty(image: Qcow2Image): Steps {
+export function makeEmpty(image: Qcow2Image, { committed = false }: EmptyOptions = {}): Steps {
   if (canLayOutAnew(image.changeableTables())) return singleStep('emptying the image', () => layOutAnew(image));
   return sequence([
-    () => singleStep('preparing', () => image.changeableTables().beforeGuestChange()),
+    () => singleStep('preparing', () => image.changeableTables().beforeGuestWrite(0, committed ? 0 : image.size)),
     () => unmapFrom(image, 0),
     () => singleStep('shrinking the file', () => shrinkRefcounts(image.changeableTables())),
     () => emptyDataFile(image),
@@ -60,7 +65,7 @@ function layOutAnew(image: Qcow2Image): void {
   try {
     putAnewAtStart(tables);
   } catch (error) {
-    // Half of it may be there, and no close may call that clean: also where it was a read that failed.
+    // Half of it may be there, and no close may call that clean.
     storage.seal(isQcow2Error(error) ? error : new Qcow2Error('IO', 'emptying the image failed', { cause: error }));
     throw error;
   }

@@ -6,16 +6,20 @@
  * - `required`: the same metadata, which is more than is needed, and only the clusters that hold data. A cluster counts
  *   when a part of it does. Compressed clusters count whole, because the new image is taken to be uncompressed.
  *
- * Bitmaps are not counted; QEMU gives their size apart.
+ * Bitmaps are not counted; their size is given apart, as by QEMU (`measureBitmaps`).
  */
 import { luksAreaBytes, type LuksOptions } from '../crypto/luks-create.js';
 import type { Disk } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
+import { bitmapBytes, bitmapEntryBytes } from '../format/bitmap-directory.js';
+import { BITMAP_TABLE_ENTRY_BYTES } from '../format/bitmap-table.js';
 import { l1EntriesFor, type Geometry } from '../format/geometry.js';
 import { SECTOR_BYTES } from '../format/limits.js';
 import { checkCreateOptions, type CreateOptions } from '../image/create-options.js';
+import type { Qcow2Image } from '../image/qcow2-image.js';
 import { alignUp, divideUp } from '../util/integers.js';
 import type { Progress } from '../util/progress.js';
+import { listBitmaps } from './bitmaps/bitmaps.js';
 import { blockStatus } from './block-status.js';
 
 /** Those of creating an image that its length depends on. */
@@ -78,6 +82,21 @@ export function measureDisk(source: Disk, options: MeasureOptions = {}): Iterabl
       return this;
     },
   };
+}
+
+/**
+ * What the bitmaps of `source` take at most in a new image with clusters of `clusterSize` bytes: every one stored whole, its table, and
+ * the directory. Throws `BAD_IMAGE` for bitmaps that can't be read.
+ */
+export function measureBitmaps(source: Qcow2Image, clusterSize: number): number {
+  let sum = 0;
+  let directory = 0;
+  for (const { name, granularity } of listBitmaps(source)) {
+    const clusters = divideUp(bitmapBytes(source.size, Math.log2(granularity)), clusterSize);
+    sum += clusters * clusterSize + alignUp(clusters * BITMAP_TABLE_ENTRY_BYTES, clusterSize);
+    directory += bitmapEntryBytes({ nameBytes: new TextEncoder().encode(name), extraData: new Uint8Array(0) });
+  }
+  return sum + alignUp(directory, clusterSize);
 }
 
 interface Target {

@@ -11,7 +11,7 @@
 import { Qcow2Error } from '../errors.js';
 import { hasDataFile } from '../format/header.js';
 import { checkResize } from '../image/check-resize.js';
-import { growDisk, publishSize } from '../image/grow-disk.js';
+import { growDisk, prepareResize, publishSize } from '../image/grow-disk.js';
 import { PREALLOCATIONS, type Preallocation } from '../image/preallocate.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { unmapFrom } from '../image/unmap-from.js';
@@ -47,10 +47,17 @@ export function resizeImage(image: Qcow2Image, options: ResizeOptions): Steps {
     throw new Qcow2Error('BAD_ARGUMENT', `${sizes}, and shrinking it, which loses data, needs the option shrink`);
   }
   return sequence([
-    () => singleStep('preparing', () => image.changeableTables().beforeGuestChange()),
+    () => singleStep('preparing', () => prepareResize(image.changeableTables())),
     () => (size >= image.size ? growDisk(image, size, preallocation) : shrinkDisk(image, size)),
+    () => singleStep('storing the bitmaps', () => storeResized(image)),
     () => singleStep('fitting the caches', () => image.fitCaches()),
   ]);
+}
+
+/** They have been marked in use, the disabled ones, too: from now on a crash does not cost them any more. */
+function storeResized(image: Qcow2Image): void {
+  const tables = image.changeableTables();
+  tables.bitmaps.store(tables);
 }
 
 function shrinkDisk(image: Qcow2Image, size: number): Steps {

@@ -47,6 +47,11 @@ export class NodeFileStorage implements Storage {
     return this.#size;
   }
 
+  /** The open file, for who asks the host more about it. It is closed with the storage. */
+  get descriptor(): number {
+    return this.#descriptor;
+  }
+
   read(offset: number, target: Uint8Array): void {
     const wanted = Math.max(0, Math.min(target.length, this.#size - offset));
     let done = 0;

@@ -8,6 +8,7 @@ import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
 import { settle } from '../storage/not-resident.js';
+import { BitmapSession } from './bitmap-session.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
 import { exportJob } from './export-job.js';
@@ -25,6 +26,7 @@ interface ExportTools {
 
 export class DiskSession {
   readonly snapshots: SnapshotSession;
+  readonly bitmaps: BitmapSession;
   readonly #files: ImageFiles;
   readonly #disk: OpenDiskFile;
   readonly #buffers = new BufferPool();
@@ -39,6 +41,7 @@ export class DiskSession {
     this.#files = files;
     this.#disk = disk;
     this.snapshots = new SnapshotSession(disk.image, this.#buffers);
+    this.bitmaps = new BitmapSession(disk.image);
   }
 
   get image(): Qcow2Image {

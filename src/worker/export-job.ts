@@ -1,6 +1,6 @@
 /**
- * What an export writes: the disk, flattened, with its snapshots or without them; the disk of one snapshot; or the file as it
- * is. The image is not changed, and must not be changed between the steps. What is written of an encrypted disk is encrypted, with
+ * What an export writes: the disk, flattened, with its snapshots or without them; the disk of one snapshot; what is marked in a
+ * bitmap; or the file as it is. The image is not changed, and must not be changed between the steps. What is written of an encrypted disk is encrypted, with
  * the same key behind the same passphrases, unless it is given an encryption of its own.
  */
 import type { Disk } from '../disk.js';
@@ -9,6 +9,7 @@ import { createImage, type CreateOptions } from '../image/create.js';
 import { openImage } from '../image/open.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import type { NewEncryption } from '../image/unlock-image.js';
+import { exportIncremental } from '../operations/bitmaps/export-incremental.js';
 import { copiedEncryption } from '../operations/copy-encryption.js';
 import { copyDisk } from '../operations/copy-disk.js';
 import { copyWithSnapshots, layoutForCopy } from '../operations/snapshots/copy-with-snapshots.js';
@@ -28,6 +29,10 @@ export function exportJob(image: Qcow2Image, file: Storage, content: ExportConte
     // Opened anew, the file is marked clean; with lazy refcounts a flush alone would leave it dirty.
     image.reopen({});
     return copyFile(image.storage, file);
+  }
+  if (content.of === 'increment') {
+    const { bitmap, backing = null } = content;
+    return exportIncremental(image, bitmap, file, { backing, ...(encryption && { encryption }) });
   }
   const copy: Copy = { file, encryption: encryption ?? copiedEncryption(image) };
   if (content.of === 'snapshot') return copyOneDisk(image, openSnapshot(image, content.key), copy);

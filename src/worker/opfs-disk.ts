@@ -9,6 +9,7 @@ import type { BaseStatus } from '../network/network-base.js';
 import type { WorkerClient } from './client.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
+import { OpfsBitmaps } from './opfs-bitmaps.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
 import type { Bytes, DerivationLimit, ExportContent, NewPassphrase } from './protocol.js';
 import type { DiskInfo, DiskStats, ReadOptions, RemoteDisk } from './remote-disk.js';
@@ -30,6 +31,7 @@ type SignalOption = Pick<JobOptions, 'signal'>;
 
 export class OpfsDisk implements RemoteDisk {
   readonly snapshots: OpfsSnapshots;
+  readonly bitmaps: OpfsBitmaps;
   /** Resolves when the disk can't be used any more: null after `close()`, the error when its worker died. */
   readonly closed: Promise<Qcow2Error | null>;
   readonly #client: WorkerClient;
@@ -44,6 +46,7 @@ export class OpfsDisk implements RemoteDisk {
     this.snapshots = new OpfsSnapshots(client, ({ diskSize }) => {
       this.#info = { ...this.#info, size: diskSize };
     });
+    this.bitmaps = new OpfsBitmaps(client, (content, options) => this.#export(content, options));
   }
 
   /** What the disk is now: going to a snapshot may change its size. */

@@ -11,7 +11,7 @@
  * Two requests are jobs of many steps, and some that came after them may be answered between two of these:
  *
  *   export           of one moment: what changes nothing that it looks at (`read`, `flush`, `stats`, `listSnapshots`,
- *                    `readVmState`)
+ *                    `readVmState`, `listBitmaps`)
  *   deleteSnapshot   changes nothing that the disk holds: all requests on the disk itself, writes too
  *
  * The first request that must wait holds back all that come after it, so no answer tells of the detour.
@@ -22,6 +22,9 @@
  *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
+import type { BitmapUsage } from '../operations/bitmaps/bitmaps.js';
+import type { NewBitmap } from '../operations/bitmaps/new-bitmap.js';
+import type { NewBackingFile } from '../operations/change-backing.js';
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
 import type { RequiredEncryption } from '../image/image-encryption.js';
@@ -137,13 +140,20 @@ export interface StatsRequest {
 /**
  * - `disk`: one standalone qcow2, flattened, with or without the snapshots
  * - `snapshot`: the same of the disk of one snapshot
+ * - `increment`: what is marked in a bitmap, as a qcow2 over the one before
  * - `file`: the file as it is
  *
- * With `encryption` the first two are encrypted by that, with a key of their own; without, as the disk is.
+ * With `encryption` all but the last are encrypted by that, with a key of their own; without, as the disk is.
  */
 export type ExportContent =
   | { readonly of: 'disk'; readonly snapshots: boolean; readonly encryption?: EncryptionSettings }
   | { readonly of: 'snapshot'; readonly key: SnapshotKey; readonly encryption?: EncryptionSettings }
+  | {
+      readonly of: 'increment';
+      readonly bitmap: string;
+      readonly backing?: NewBackingFile;
+      readonly encryption?: EncryptionSettings;
+    }
   | { readonly of: 'file' };
 
 /** Writes a temporary file, and answers with it. */
@@ -189,6 +199,25 @@ export interface WriteVmStateRequest {
 
 export interface DiscardVmStateRequest {
   readonly kind: 'discardVmState';
+}
+
+export interface ListBitmapsRequest {
+  readonly kind: 'listBitmaps';
+}
+
+/**
+ * `confirm`: the increment that was exported last has arrived. `store`: what has changed is written down, as it is when the disk is
+ * closed.
+ */
+export type BitmapChange =
+  | { readonly do: 'add'; readonly bitmap: NewBitmap }
+  | { readonly do: 'remove' | 'clear' | 'enable' | 'disable' | 'confirm'; readonly name: string }
+  | { readonly do: 'merge'; readonly name: string; readonly source: string }
+  | { readonly do: 'store' };
+
+export interface ChangeBitmapsRequest {
+  readonly kind: 'changeBitmaps';
+  readonly change: BitmapChange;
 }
 
 /** Adds a passphrase to an encrypted disk. Answered with its key slot. */
@@ -281,6 +310,8 @@ export type Request =
   | ReadVmStateRequest
   | WriteVmStateRequest
   | DiscardVmStateRequest
+  | ListBitmapsRequest
+  | ChangeBitmapsRequest
   | AddPassphraseRequest
   | ChangePassphraseRequest
   | ErasePassphraseRequest
@@ -331,6 +362,8 @@ export interface Results {
   readVmState: Bytes;
   writeVmState: VmStateWritten;
   discardVmState: null;
+  listBitmaps: BitmapUsage[];
+  changeBitmaps: null;
   addPassphrase: number;
   changePassphrase: number;
   erasePassphrase: null;

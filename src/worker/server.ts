@@ -80,7 +80,7 @@ const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
 /** What may be answered between the steps of a job that came before it. None of them is a job itself. */
 const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
   /** An export is of one moment: what changes nothing that it looks at. */
-  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState', ...BESIDE]),
+  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState', 'listBitmaps', ...BESIDE]),
   /**
    * What a snapshot holds is copied away from before it is written, so the disk may be used in all ways. What looks at the
    * snapshots, or changes which there are, waits until it is clear whether this one is there.
@@ -204,6 +204,8 @@ class Server {
     readVmState: ({ id: snapshot, offset, length }) => this.#disk().snapshots.readVmState(snapshot, offset, length),
     writeVmState: ({ offset, bytes, options }) => this.#disk().snapshots.writeVmState(offset, bytes, options),
     discardVmState: () => this.#disk().snapshots.discardVmState().then(nothing),
+    listBitmaps: () => this.#disk().bitmaps.list(),
+    changeBitmaps: ({ change }) => this.#disk().bitmaps.change(change).then(nothing),
     addPassphrase: (request, id) => this.#changeKeySlots(id, addPassphrase, request),
     changePassphrase: (request, id) => this.#changeKeySlots(id, changePassphrase, request),
     erasePassphrase: (request, id) => this.#changeKeySlots(id, erasePassphrase, request).then(nothing),

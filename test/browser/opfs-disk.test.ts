@@ -78,6 +78,44 @@ describe('a disk in OPFS', () => {
     await page.close();
   });
 
+  it('is backed up in increments, with a reload between, and QEMU reads the chain of them as the disk', async () => {
+    const page = await openFixture(browser, server);
+    await openDisk(page, 'increments.qcow2');
+    const expected = Buffer.alloc(16 * MIB);
+    await page.evaluate(async () => {
+      await window.disk.write(0, new Uint8Array(2 << 20).fill(1));
+      await window.disk.bitmaps.add({ name: 'backup' });
+    });
+    expected.fill(1, 0, 2 * MIB);
+    let last = join(scratch, 'increment-0.qcow2');
+    writeFileSync(last, await exportedBytes(page));
+    for (const turn of [1, 2]) {
+      const backing = { name: last, format: 'qcow2' } as const;
+      await page.evaluate(
+        async (offset) => {
+          await window.disk.write(offset, new Uint8Array(100_000).fill(7));
+          await window.disk.bitmaps.store();
+        },
+        turn * MIB - 1000,
+      );
+      expected.fill(7, turn * MIB - 1000, turn * MIB - 1000 + 100_000);
+      await reload(page);
+      await openDisk(page, 'increments.qcow2');
+      const bytes = await page.evaluate(async (over) => {
+        const blob = await window.disk.bitmaps.exportIncrement('backup', { backing: over });
+        await window.disk.bitmaps.confirmIncrement('backup');
+        return [...new Uint8Array(await blob.arrayBuffer())];
+      }, backing);
+      last = join(scratch, `increment-${turn}.qcow2`);
+      writeFileSync(last, Uint8Array.from(bytes));
+    }
+    expect(contentByQemu(last).equals(expected)).toBe(true);
+    const [usage] = await page.evaluate(() => window.disk.bitmaps.list());
+    expect(usage).toMatchObject({ name: 'backup', state: 'consistent', dirtyBytes: 0 });
+    await page.evaluate(() => window.disk.close());
+    await page.close();
+  });
+
   it('exports an image that qemu-img check finds nothing wrong with, of the same content', async () => {
     const page = await openFixture(browser, server);
     const base = Buffer.alloc(8 * MIB, 0x11);

@@ -27,6 +27,8 @@ export interface SnapshotScenario {
   /** Snapshots at one time, at most; narrow refcounts hold no more. */
   readonly most?: number;
   readonly history?: HistoryOptions;
+  /** The guest writes nothing: what is old is freed after the switch then. */
+  readonly holdsNothing?: boolean;
 }
 
 const LUKS = await sharedEncryption({ format: 'luks', cipher: 'aes-128', iterTime: 0, passphrase: ENCRYPTED_WITH });
@@ -53,6 +55,18 @@ export const SNAPSHOT_SCENARIOS: readonly SnapshotScenario[] = [
   { title: 'refcounts of 64 bits', create: { clusterSize: 512, refcountBits: 64 }, history: packed },
   { title: 'zstd', create: { clusterSize: 4096, compressionType: 'zstd' }, history: packed },
   { title: 'a backing file longer than the disk', create: { clusterSize: 2048 }, backing: true, history: packed },
+  {
+    title: 'a disk that holds nothing',
+    create: { clusterSize: 512 },
+    holdsNothing: true,
+    history: { disksAlone: true },
+  },
+  {
+    title: 'a disk that holds nothing, with lazy refcounts',
+    create: { clusterSize: 4096, lazyRefcounts: true },
+    holdsNothing: true,
+    history: { disksAlone: true },
+  },
   { title: 'LUKS', create: { clusterSize: 4096, encryption: LUKS }, history: { resizes: true } },
   {
     title: 'legacy AES over a backing file, with lazy refcounts',
@@ -104,7 +118,8 @@ export function openForSnapshots(
 }
 
 export function recordSnapshots(scenario: SnapshotScenario, random: SeededRandom): SnapshotRecording {
-  const { create, history: options = {}, most = 5 } = scenario;
+  const { create, history: options = {}, most = 5, holdsNothing = false } = scenario;
+  const writesAtOnce = (writes: number): number => (holdsNothing ? 0 : writes);
   const backing = scenario.backing === true ? random.bytes(2 * SIZE) : undefined;
   const shape = { size: SIZE, clusterSize: create.clusterSize, version: create.version ?? 3, backing };
   const history = new SnapshotHistory(shape, random, options);
@@ -117,7 +132,7 @@ export function recordSnapshots(scenario: SnapshotScenario, random: SeededRandom
   const before = openForSnapshots(scenario, fresh, backing);
   history.create(before);
   for (let index = 0; index < STEPS_BEFORE; index++) {
-    history.guest(before, 4);
+    history.guest(before, writesAtOnce(4));
     if (history.snapshots.length < most) history.step(before);
   }
   before.close();
@@ -126,7 +141,8 @@ export function recordSnapshots(scenario: SnapshotScenario, random: SeededRandom
   const image = openForSnapshots(scenario, storage, backing);
   const run = new Run(storage, history);
   for (let step = 0; step < STEPS; step++) {
-    for (let writes = random.below(4); writes > 0; writes--) run.note('a write', true, () => history.guest(image, 1));
+    for (let writes = writesAtOnce(random.below(4)); writes > 0; writes--)
+      run.note('a write', true, () => history.guest(image, 1));
     run.note(...nextOperation(image, history, random, most));
   }
   run.note('closing', false, () => image.close());

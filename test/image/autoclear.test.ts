@@ -107,9 +107,9 @@ describe('a change of the header alone', () => {
     },
   );
 
-  it('clears the bit of bitmaps, too, when it names another backing file', () => {
+  it('keeps the bit of bitmaps when it names another backing file, as QEMU does', () => {
     const { bits, inMemory } = amended(UNKNOWN | BITMAPS, { backing: { name: 'base', format: 'raw' } });
-    expect([bits, inMemory]).toEqual([0n, 0n]);
+    expect([bits, inMemory]).toEqual([BITMAPS, BITMAPS]);
   });
 
   it('leaves all bits when it is refused', () => {

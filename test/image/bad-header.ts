@@ -121,26 +121,6 @@ const TABLES: readonly BadHeader[] = [
     ]),
   ),
   field32('a refcount table that reaches past the file', FIELD.refcountTableClusters, 2048, [/refcount.table/]),
-  field32('too many snapshots', FIELD.snapshotCount, 65_537, [/nb_snapshots is 65537/, /65536/]),
-  field32('a snapshot, but no snapshot table', FIELD.snapshotCount, 1, [/snapshots_offset/]),
-  {
-    title: 'a misaligned snapshot table',
-    damage: ({ view }) => {
-      view.setUint32(FIELD.snapshotCount, 1);
-      view.setBigUint64(FIELD.snapshotsOffset, 0x1200n);
-    },
-    codes: ['BAD_IMAGE'],
-    says: [/snapshots_offset is 0x1200/, /0x1000/],
-  },
-  {
-    title: 'a snapshot table past the file',
-    damage: ({ view }) => {
-      view.setUint32(FIELD.snapshotCount, 1);
-      view.setBigUint64(FIELD.snapshotsOffset, 1n << 40n);
-    },
-    codes: ['BAD_IMAGE'],
-    says: [/snapshot/, /0x10000000000/],
-  },
 ];
 
 const NAMES: readonly BadHeader[] = [

@@ -1,6 +1,6 @@
 /**
  * A guest cluster that is mapped onto each structure in turn, and written under each template: QEMU and we prevent the same
- * writes. (The bitmap directory is left out: a first write here gives the bitmaps up, and with them their directory.)
+ * writes.
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, copyFileSync, openSync, readFileSync, writeSync } from 'node:fs';
@@ -13,6 +13,8 @@ const CLUSTER = 4096;
 const COPIED = 1n << 63n;
 const OFFSET_MASK = 0x00ff_ffff_ffff_fe00n;
 const TEMPLATES: readonly OverlapTemplate[] = ['none', 'constant', 'cached', 'all'];
+/** Behind the header (112 bytes) the bitmaps extension is the only one: type and length, bitmaps, reserved, bytes, offset. */
+const BITMAP_DIRECTORY_AT = 112 + 8 + 4 + 4 + 8;
 /** QEMU's name of the switch, ours, and where the structure lies. The header can't be named: offset 0 is no place. */
 const STRUCTURES = [
   ['active-l1', 'activeL1', (file: ImageFile) => file.offset(40)],
@@ -22,6 +24,7 @@ const STRUCTURES = [
   ['snapshot-table', 'snapshotTable', (file: ImageFile) => file.offset(64)],
   ['inactive-l1', 'inactiveL1', (file: ImageFile) => file.offset(file.offset(64))],
   ['inactive-l2', 'inactiveL2', (file: ImageFile) => file.offset(file.offset(file.offset(64)) + 8)],
+  ['bitmap-directory', 'bitmapDirectory', (file: ImageFile) => file.offset(BITMAP_DIRECTORY_AT)],
 ] as const;
 
 class ImageFile {
@@ -46,12 +49,13 @@ class ImageFile {
   }
 }
 
-/** An image with a snapshot. The second L2 table is only the snapshot's by now, the first has one for each. */
+/** An image with a snapshot and a bitmap. The second L2 table is only the snapshot's by now, the first has one for each. */
 function makeImage(path: string): void {
   qemuCreate(path, { size: 0x80_0000, options: { cluster_size: CLUSTER } });
   qemuIo(path, ['write -P 1 0 64k', 'write -P 2 3M 64k']);
   qemuImg('snapshot', '-c', 'before', path);
   qemuIo(path, ['write -P 3 0 64k', 'write -P 4 3M 64k']);
+  qemuImg('bitmap', '--add', path, 'b');
 }
 
 function isMarked(path: string): boolean {

@@ -231,12 +231,14 @@ describe('what is refused', () => {
     });
   });
 
-  it('a disk with valid bitmaps, which stay valid', async () => {
+  it('a disk with a bitmap that is out of date', async () => {
     await inTemporaryDirectory(async (path) => {
       const file = path('image.qcow2');
       qemuCreate(file, { size: MIB });
       qemuImg('bitmap', '--add', file, 'b0');
+      expect(() => qemuIo(file, ['abort'])).toThrow(/ended with/);
       await expect(resize(file, { size: 2 * MIB })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      expect(() => qemuImg('resize', '-f', 'qcow2', file, '2M')).toThrow(/inconsistent/);
       expectCleanCheck(file);
       expect(JSON.stringify(qemuInfo(file))).toContain('b0');
     });

@@ -35,6 +35,8 @@ export interface HistoryOptions {
   readonly compresses?: boolean;
   /** Bytes of VM state, at most. */
   readonly longestState?: number;
+  /** Snapshots have no VM state. */
+  readonly disksAlone?: boolean;
 }
 
 export class SnapshotHistory {
@@ -70,7 +72,7 @@ export class SnapshotHistory {
   }
 
   create(image: Qcow2Image): string {
-    const vmState = this.#random.oneIn(3) ? new Uint8Array(0) : this.#state();
+    const vmState = this.#options.disksAlone === true || this.#random.oneIn(3) ? new Uint8Array(0) : this.#state();
     const like = this.#random.oneIn(4) ? null : (this.snapshots.at(-1)?.id ?? null);
     this.#writeState(image, vmState, like);
     const name = `snapshot ${++this.#made}`;

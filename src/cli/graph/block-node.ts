@@ -51,6 +51,8 @@ export interface OpenFlags {
   readonly noBacking?: boolean;
   /** The guest's data are not looked at, so an encrypted image needs no key (`BDRV_O_NO_IO`). */
   readonly noIo?: boolean;
+  /** For a check, which itself says what is wrong with the snapshot table (`BDRV_O_CHECK`). */
+  readonly check?: boolean;
   /** `-s`: changes go to a temporary overlay, and are lost. */
   readonly snapshot?: boolean;
   /** Clusters that are read from the backing file are written to the image. */

@@ -1,5 +1,5 @@
 /**
- * Cache modes: QEMU's names (`-t`).
+ * Modes by name: how the host's cache is used (`-t`), and whether discards reach the host (`-d`).
  */
 import type { CacheMode } from './block-node.js';
 
@@ -23,7 +23,7 @@ export function parseCacheMode(name: string): CacheMode | null {
   return MODES.get(name) ?? null;
 }
 
-/** `-d`: whether discards go to the host; null for a name that is none. */
+/** `-d`, and the option `discard`: whether discards go to the host; null for a name that is none. */
 export function parseDiscardMode(name: string): boolean | null {
   if (name === 'unmap' || name === 'on') return true;
   return name === 'ignore' || name === 'off' ? false : null;

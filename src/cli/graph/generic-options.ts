@@ -3,6 +3,7 @@
  */
 import { CliError } from '../text/messages.js';
 import type { OpenFlags } from './block-node.js';
+import { parseDiscardMode } from './cache-mode.js';
 import type { OptionBag } from './option-bag.js';
 
 export interface GenericOptions {
@@ -33,9 +34,9 @@ export function takeGenericOptions(options: OptionBag, flags: OpenFlags): Generi
 function takeDiscard(options: OptionBag): boolean | undefined {
   const discard = options.takeText('discard');
   if (discard === undefined) return undefined;
-  if (discard === 'unmap' || discard === 'on') return true;
-  if (discard === 'ignore' || discard === 'off') return false;
-  throw new CliError('Invalid discard option');
+  const unmap = parseDiscardMode(discard);
+  if (unmap === null) throw new CliError('Invalid discard option');
+  return unmap;
 }
 
 function takeDetectZeroes(options: OptionBag, unmap: boolean): 'off' | 'on' | 'unmap' {

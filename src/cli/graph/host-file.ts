@@ -2,13 +2,14 @@
  * Host file: a regular file as a storage, with what a command-line program wants of one beyond the engine's: holes, flushes
  * that can be left out, and how much room the host has given it.
  */
-import { spawnSync } from 'node:child_process';
-import { closeSync, constants, fstatSync, openSync, statSync, type Stats } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs';
+import { isQcow2Error } from '../../errors.js';
 import { NodeFileStorage } from '../../storage/node-file.js';
 import type { Storage } from '../../storage/storage.js';
 import { errorWords } from '../text/errno.js';
 import { CliError } from '../text/messages.js';
 import { HoleMap } from './hole-map.js';
+import { forgetFile, noteFile } from './open-files.js';
 
 export interface HostFileOptions {
   readonly readOnly: boolean;
@@ -28,13 +29,12 @@ export class HostFile implements Storage {
   readonly path: string;
   #file: NodeFileStorage;
   readonly #options: HostFileOptions;
-  readonly #holes: HoleMap;
+  readonly #holes = new HoleMap();
 
   private constructor(path: string, options: HostFileOptions) {
     this.path = path;
-    this.#holes = new HoleMap(path);
     this.#options = options;
-    this.#file = this.#open(options.readOnly);
+    this.#file = this.#open(options.readOnly, null);
   }
 
   /** Throws `CliError` in QEMU's words. */
@@ -45,15 +45,22 @@ export class HostFile implements Storage {
   /** Throws `CliError` in QEMU's words; it is open as before then. */
   reopen(readOnly: boolean): void {
     if (readOnly === this.readOnly) return;
-    const file = this.#open(readOnly);
-    this.#file.close();
+    const file = this.#open(readOnly, this.#file);
+    this.close();
     this.#file = file;
   }
 
-  #open(readOnly: boolean): NodeFileStorage {
+  #open(readOnly: boolean, instead: NodeFileStorage | null): NodeFileStorage {
     checkRegular(this.path, readOnly);
     const holes = this.#options.punchHoles ? { punchHolesFrom: SMALLEST_HOLE } : {};
-    return NodeFileStorage.open(this.path, { readOnly, ...holes });
+    const file = NodeFileStorage.open(this.path, { readOnly, ...holes });
+    try {
+      noteFile(file, this.path, instead);
+      return file;
+    } catch (error) {
+      file.close();
+      throw error;
+    }
   }
 
   get size(): number {
@@ -64,15 +71,14 @@ export class HostFile implements Storage {
     return this.#file.readOnly;
   }
 
-  /** Bytes that the host has given the file; null where it is gone. */
-  get allocatedBytes(): number | null {
-    const stats = statSync(this.path, { throwIfNoEntry: false });
-    return stats === undefined ? null : stats.blocks * BLOCK_BYTES;
+  /** Bytes that the host has given the file. */
+  get allocatedBytes(): number {
+    return fstatSync(this.#file.descriptor).blocks * BLOCK_BYTES;
   }
 
   /** Whether the host has stored what is at `offset`, and how far that goes on. */
   runAt(offset: number, length: number): { readonly data: boolean; readonly length: number } {
-    return this.#holes.runAt(offset, length);
+    return this.#holes.runAt(this.#file.descriptor, { offset, length });
   }
 
   read(offset: number, target: Uint8Array): void {
@@ -117,16 +123,20 @@ export class HostFile implements Storage {
   }
 
   close(): void {
+    forgetFile(this.#file);
     this.#file.close();
   }
 
   /** False where the host can't: not every file system has holes, nor every host the program that makes them. */
   #makeHole(offset: number, length: number): boolean {
     const inside = Math.min(length, this.#file.size - offset);
-    if (inside <= 0) return true;
-    const range = ['--offset', String(offset), '--length', String(inside)];
-    const done = spawnSync('fallocate', ['--punch-hole', ...range, this.path], { stdio: 'ignore' });
-    return done.status === 0;
+    try {
+      if (inside > 0) this.#file.punchHole(offset, inside);
+      return true;
+    } catch (error) {
+      if (isQcow2Error(error, 'IO')) return false;
+      throw error;
+    }
   }
 }
 

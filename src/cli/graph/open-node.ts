@@ -83,7 +83,11 @@ async function openFile({ fileName, options }: ReadReference, flags: OpenFlags):
     const value = options.peek(name);
     if (value !== undefined) below.setDefault(name, value);
   }
-  return open({ fileName, options: below }, { ...flags, unmap: true, copyOnRead: false, snapshot: false }, true);
+  return open(
+    { fileName, options: below },
+    { ...flags, check: false, unmap: true, copyOnRead: false, snapshot: false },
+    true,
+  );
 }
 
 async function openWith(driver: Driver, given: GivenContext): Promise<BlockNode> {
@@ -113,7 +117,7 @@ type GivenContext = Pick<OpenContext, 'options' | 'flags' | 'fileName' | 'file'>
 
 /** A backing node is only read, whatever the image over it is opened for. */
 async function openBacking(fileName: string | null, options: OptionBag, flags: OpenFlags): Promise<BlockNode> {
-  const below = { ...flags, readOnly: true, copyOnRead: false, snapshot: false };
+  const below = { ...flags, readOnly: true, copyOnRead: false, snapshot: false, check: false };
   try {
     return await open(readReference({ fileName, options: options.rest }), below, false);
   } catch (error) {

@@ -9,19 +9,21 @@ import { hasDataFile, type Header } from '../../format/header.js';
 import { encryptionFormat, type ImageEncryption } from '../../image/image-encryption.js';
 import { openImage, type OpenOptions } from '../../image/open.js';
 import { readVolume, unlockImage } from '../../image/unlock-image.js';
+import type { Qcow2Image } from '../../image/qcow2-image.js';
+import { forgetLostBitmaps, hasLostBitmaps } from '../../operations/bitmaps/bitmaps.js';
 import { readHeader } from '../../metadata/header-state.js';
 import { MemoryStorage } from '../../storage/memory.js';
 import { ReadOnlyStorage } from '../../storage/read-only.js';
 import type { Storage } from '../../storage/storage.js';
 import { fullBackingName } from '../text/file-name.js';
-import { CliError } from '../text/messages.js';
+import { CliError, reportWarning, type Console } from '../text/messages.js';
 import type { BlockNode, NodeOptions } from './block-node.js';
 import { CorruptionNotes } from './corruption-notes.js';
 import type { Driver, OpenContext } from './driver.js';
 import { invalidPassword } from './luks-driver.js';
 import { Qcow2Node } from './qcow2-node.js';
 import { RUNTIME_OPTIONS, takeRuntimeOptions } from './qcow2-options.js';
-import { refusalOf } from './qcow2-refusal.js';
+import { refusalOf, snapshotsRefusalOf } from './qcow2-refusal.js';
 import { repairDirtyImage } from './repair-dirty-image.js';
 import { shownName } from './shown-name.js';
 
@@ -42,6 +44,7 @@ export const qcow2Driver: Driver = {
     const isOverridden = overridesBacking(context, header);
     let backing: BlockNode | null = null;
     try {
+      if (flags.check !== true) checkSnapshots(storage);
       if (!readOnly) repairDirtyImage(storage, header, flags.console);
       backing = await openBackingNode(context, header);
       const notes = new CorruptionNotes(flags.console, header);
@@ -54,6 +57,7 @@ export const qcow2Driver: Driver = {
         onCorruption: (event) => notes.tell(event),
       };
       const image = inQemusWords(storage, !readOnly, () => openImage(storage, parts));
+      warnOfLostBitmaps(image, flags.console);
       const ownBacking = isOverridden ? { backing } : {};
       const fileName = shownName({ driver: 'qcow2', file, strong: context.strong, ...ownBacking });
       const how = {
@@ -90,6 +94,12 @@ function inQemusWords<T>(storage: Storage, writable: boolean, attempt: () => T):
     if (!isQcow2Error(error) || error.code === 'IO' || error.code === 'NO_SPACE') throw error;
     throw refusalOf(storage, { writable }) ?? error;
   }
+}
+
+/** The engine opens an image to be read whatever its snapshots are; QEMU does so for a check alone. */
+function checkSnapshots(storage: Storage): void {
+  const refusal = snapshotsRefusalOf(storage);
+  if (refusal !== null) throw refusal;
 }
 
 /** Undefined for an image that is not encrypted; null to leave one locked. */
@@ -180,4 +190,18 @@ function bottomOf(node: BlockNode): BlockNode {
   let bottom = node;
   while (bottom.file !== null) bottom = bottom.file;
   return bottom;
+}
+
+/** Said until the image is opened for writing. The advice has no end of line, as QEMU's. */
+function warnOfLostBitmaps(image: Qcow2Image, console: Console): void {
+  if (!hasLostBitmaps(image)) return;
+  const considered = 'considered inconsistent';
+  reportWarning(
+    console,
+    image.header.version < 3
+      ? `This qcow2 v2 image contains bitmaps, but they may have been modified by a program without persistent bitmap support; so now they must all be ${considered}`
+      : `a program lacking bitmap support modified this file, so all bitmaps are now ${considered}`,
+  );
+  console.err("Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.");
+  if (!image.readOnly) forgetLostBitmaps(image);
 }

@@ -3,9 +3,11 @@
  * as strict, and says more, but scripts and QEMU's test suite know these messages.
  */
 import { decodeFeatureNames } from '../../format/features.js';
+import type { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import type { Storage } from '../../storage/storage.js';
 import { viewOf } from '../../util/big-endian.js';
 import { alignUp } from '../../util/integers.js';
+import type { Errno } from '../text/errno.js';
 import { CliError } from '../text/messages.js';
 
 /** Offsets of the header's fields (spec, "Header"). */
@@ -45,8 +47,8 @@ const EXTENDED_L2_BIT = 16n;
 
 type Verdict = CliError | null;
 
-function refused(message: string, hint = ''): CliError {
-  return new CliError(message, { hint });
+function refused(message: string, options: { readonly hint?: string; readonly errno?: Errno } = {}): CliError {
+  return new CliError(message, options);
 }
 
 /** The header's fields as they stand. */
@@ -168,30 +170,60 @@ function namesOf(header: RawHeader, unknown: bigint): string {
   return names.join(', ');
 }
 
+/** What QEMU has against the snapshot table of an image whose header is good otherwise; null for nothing. */
+export function snapshotsRefusalOf(storage: Storage): Verdict {
+  const header = new RawHeader(storage);
+  return checkSnapshotTable(header) ?? checkSnapshots(header);
+}
+
+/** What QEMU says where the L1 table of a snapshot is to be used and can't be. */
+export function snapshotL1Refusal(cause: BadSnapshotL1): CliError {
+  if (cause.flaw === 'size') return new CliError('Snapshot L1 table too large', { errno: 'EFBIG', cause });
+  return new CliError('Snapshot L1 table offset invalid', { errno: 'EINVAL', cause });
+}
+
+interface TablePlace {
+  readonly offset: bigint;
+  readonly entries: bigint;
+  /** Bytes of an entry, and of all at most. */
+  readonly entry: bigint;
+  readonly most: bigint;
+}
+
+function checkTable(name: string, { offset, entries, entry, most }: TablePlace, clusterSize: bigint): Verdict {
+  if (entries > most / entry) return refused(`${name} too large`, { errno: 'EFBIG' });
+  const bad = MAX_INT64 - entries * entry < offset || offset % clusterSize !== 0n;
+  return bad ? refused(`${name} offset invalid`) : null;
+}
+
 function checkTables(header: RawHeader): Verdict {
   const { clusterSize } = header;
   const refcountClusters = BigInt(header.small(FIELD.refcountTableClusters));
   if (refcountClusters === 0n) return refused('Image does not contain a reference count table');
-  const table = (name: string, at: number, place: { entries: bigint; entry: bigint; most: bigint }) => {
-    const { entries, entry, most } = place;
-    if (entries > most / entry) return refused(`${name} too large`);
-    const offset = header.large(at);
-    const bad = MAX_INT64 - entries * entry < offset || offset % clusterSize !== 0n;
-    return bad ? refused(`${name} offset invalid`) : null;
+  const refcounts = {
+    offset: header.large(FIELD.refcountTableOffset),
+    entries: refcountClusters,
+    entry: clusterSize,
+    most: MAX_REFCOUNT_TABLE_BYTES,
   };
-  const refcounts = { entries: refcountClusters, entry: clusterSize, most: MAX_REFCOUNT_TABLE_BYTES };
-  const snapshots = {
+  const entries = BigInt(header.small(FIELD.l1Entries));
+  const l1 = { offset: header.large(FIELD.l1Offset), entries, entry: 8n, most: MAX_L1_BYTES };
+  return (
+    checkTable('Reference count table', refcounts, clusterSize) ??
+    checkSnapshotTable(header) ??
+    checkTable('Active L1 table', l1, clusterSize) ??
+    checkSize(header, entries)
+  );
+}
+
+function checkSnapshotTable(header: RawHeader): Verdict {
+  const place = {
+    offset: header.large(FIELD.snapshotsOffset),
     entries: BigInt(header.small(FIELD.snapshotCount)),
     entry: SNAPSHOT_HEADER_BYTES,
     most: SNAPSHOT_HEADER_BYTES * MAX_SNAPSHOTS,
   };
-  const l1 = { entries: BigInt(header.small(FIELD.l1Entries)), entry: 8n, most: MAX_L1_BYTES };
-  return (
-    table('Reference count table', FIELD.refcountTableOffset, refcounts) ??
-    table('Snapshot table', FIELD.snapshotsOffset, snapshots) ??
-    table('Active L1 table', FIELD.l1Offset, l1) ??
-    checkSize(header, l1.entries)
-  );
+  return checkTable('Snapshot table', place, header.clusterSize);
 }
 
 function checkSize(header: RawHeader, l1Entries: bigint): Verdict {
@@ -239,19 +271,21 @@ function checkSnapshots(header: RawHeader): Verdict {
   const start = Number(header.large(FIELD.snapshotsOffset));
   let at = start;
   for (let index = 0; index < count; index++) {
-    at = (at + 7) & ~7;
+    at = alignUp(at, 8);
+    // Zeroes from here on: entries that have nothing.
+    if (at >= header.storage.size) return null;
     const head = new Uint8Array(40);
     header.storage.read(at, head);
     const view = viewOf(head);
     const extra = view.getUint32(36);
     if (extra > MAX_SNAPSHOT_EXTRA) {
       const hint = 'You can force-remove this extra metadata with qemu-img check -r all\n';
-      return refused(`Too much extra metadata in snapshot table entry ${index}`, hint);
+      return refused(`Too much extra metadata in snapshot table entry ${index}`, { hint, errno: 'EFBIG' });
     }
     at += 40 + extra + view.getUint16(12) + view.getUint16(14);
     if (at - start > MAX_SNAPSHOT_TABLE_BYTES) {
       const hint = `You can force-remove all ${count - index} overhanging snapshots with qemu-img check -r all\n`;
-      return refused('Snapshot table is too big', hint);
+      return refused('Snapshot table is too big', { hint, errno: 'EFBIG' });
     }
   }
   return null;

@@ -1,15 +1,18 @@
 /** `amend`: other options for an image that exists. */
 import { INCOMPATIBLE_COMPRESSION_TYPE, INCOMPATIBLE_DIRTY } from '../../format/features.js';
 import { hasDataFile, isDataFileRaw } from '../../format/header.js';
+import { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { RefcountDoesNotFit } from '../../metadata/refcount-width.js';
 import { amendImage, type AmendOptions } from '../../operations/amend.js';
 import { listSnapshots } from '../../operations/snapshots/list-snapshots.js';
+import { snapshotL1Refusal } from '../graph/qcow2-refusal.js';
+import { strerror } from '../text/errno.js';
 import { CliError, UsageError } from '../text/messages.js';
 import { boolOption, isJoinable, optionHelp, wantsHelp } from '../text/option-list.js';
 import { toNumber } from '../text/sizes.js';
 import { amendKeySlots } from './amend-key-slots.js';
-import { IMAGE_OPTS, joinOptionLists, letter, OBJECT, readCommandLine, type Command } from './command.js';
+import { IMAGE_OPTS, joinOptionLists, letter, MessageLines, OBJECT, readCommandLine, type Command } from './command.js';
 import { joinTables, OptionValues, QCOW2_AMEND, QCOW2_CREATE } from './creation-options.js';
 import { isFormatName } from './formats.js';
 import { cacheMode, openImageArgument, referenceTo } from './open-image.js';
@@ -63,6 +66,7 @@ export const run: Command = async (args, context) => {
     }
     progress.set(100);
   } catch (error) {
+    if (error instanceof BadSnapshotL1) throw unexpandable(error);
     throw error instanceof RefcountDoesNotFit ? inQemusWords(error, options) : error;
   } finally {
     progress.end();
@@ -201,6 +205,12 @@ function checkDowngrade(image: Qcow2Image): void {
   const features = header.incompatible & ~(INCOMPATIBLE_DIRTY | INCOMPATIBLE_COMPRESSION_TYPE);
   if (features === 0n) return;
   throw new CliError(`Cannot downgrade an image with incompatible features 0x${features.toString(16)} set`);
+}
+
+/** A downgrade goes through the tables of all snapshots. */
+function unexpandable(cause: BadSnapshotL1): CliError {
+  const { message, errno } = snapshotL1Refusal(cause);
+  return new MessageLines([message, `Failed to turn zero into data clusters: ${strerror(errno)}`]);
 }
 
 function inQemusWords(cause: RefcountDoesNotFit, list: string): CliError {

@@ -7,10 +7,16 @@ import { combinePath, fullBackingName, hasProtocol } from '../text/file-name.js'
 export function findBackingNode(top: BlockNode, name: string): BlockNode | null {
   for (let node = top; node.backing !== null; node = node.backing) {
     const recorded = node.image?.header.backingFile?.name;
-    if (recorded !== undefined && isMeant(fileNameOf(node), recorded, name)) return node.backing;
-    if (node.backing.fileName === name) return node.backing;
+    const above = fileNameOf(node);
+    // Where options have put another one in its place, that has no name but its own.
+    const isRecorded = recorded !== undefined && fileNameOf(node.backing) === fullNameOf(above, recorded);
+    if (isRecorded ? isMeant(above, recorded, name) : node.backing.fileName === name) return node.backing;
   }
   return null;
+}
+
+function fullNameOf(above: string, recorded: string): string {
+  return hasProtocol(above) ? recorded : (fullBackingName(above, recorded) ?? recorded);
 }
 
 /** Of the file that an image lies in: relative names in it begin there. */
@@ -21,7 +27,7 @@ export function fileNameOf(node: BlockNode): string {
 }
 
 function isMeant(above: string, recorded: string, name: string): boolean {
-  const full = hasProtocol(above) ? recorded : (fullBackingName(above, recorded) ?? recorded);
+  const full = fullNameOf(above, recorded);
   if (hasProtocol(name) || hasProtocol(recorded)) return name === recorded || name === full;
   const [wanted, found] = [realPath(combinePath(above, name)), realPath(full)];
   return wanted !== null && wanted === found;

@@ -119,7 +119,7 @@ async function sendAll({ interrupts }: CommandContext, node: BlockNode, bench: B
     } catch (error) {
       throw new CliError(`Failed request: ${errorWords(error).words}`, { cause: error });
     }
-    offset = (offset + bench.step) % node.size;
+    offset = node.size === 0 ? 0 : (offset + bench.step) % node.size;
     await interrupts.breathe();
   }
 }

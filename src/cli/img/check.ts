@@ -15,9 +15,10 @@ import {
 import type { NodeReference, OpenFlags } from '../graph/block-node.js';
 import { openProtocol } from '../graph/open-node.js';
 import { readReference } from '../graph/reference.js';
-import { checkLine } from '../text/check-lines.js';
+import { checkLine, unreadWords } from '../text/check-lines.js';
+import { strerror } from '../text/errno.js';
 import { jsonText, type JsonObject } from '../text/json-text.js';
-import { CliError, reportError, UsageError } from '../text/messages.js';
+import { CliError, reportError, UsageError, type Console } from '../text/messages.js';
 import {
   FORCE_SHARE,
   IMAGE_OPTS,
@@ -54,6 +55,8 @@ export const run: Command = async (args, context) => {
     reportError(context.console, 'This image format does not support checks');
     return NOT_SUPPORTED;
   }
+  const facts = result.remaining[0]?.facts;
+  if (facts?.fact === 'snapshots-unread') throw new CliError(`Check failed: ${strerror(unreadWords(facts).errno)}`);
   if (output === 'json') print(`${jsonText(resultObject(image.name, result), { pretty: true })}\n`);
   else print(repairText(result) + resultText(result));
   if (result.checkErrors > 0) throw new CliError('Check failed');
@@ -76,12 +79,9 @@ async function check(
   image: ImageArgument,
   { repair, flags }: CheckRequest,
 ): Promise<CheckResult | null> {
-  const node = await openImageArgument(context, image, { ...flags, readOnly: true });
+  const node = await openImageArgument(context, image, { ...flags, readOnly: true, check: true });
   const qcow2 = node.image;
-  const options = {
-    onEvent: (event: CheckEvent): void => context.console.err(`${checkLine(event)}\n`),
-    rebuildMissing: true,
-  };
+  const options = { onEvent: (event: CheckEvent): void => tell(context.console, event), rebuildMissing: true };
   try {
     if (qcow2 === null) return null;
     if (repair === 'none') return runToEnd(checkImage(qcow2, options));
@@ -96,6 +96,12 @@ async function check(
   } finally {
     file.close();
   }
+}
+
+/** A snapshot table that is not followed is an error message of the program; all else are lines of the check. */
+function tell(console: Console, event: CheckEvent): void {
+  const isMessage = event.event !== 'rebuild' && event.finding.facts?.fact === 'snapshots-unread';
+  console.err(`${isMessage ? `${console.program}: ` : ''}${checkLine(event)}\n`);
 }
 
 /** What features that are not known here vouch for is not vouched for any more, as after any change. */

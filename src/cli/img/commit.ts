@@ -55,7 +55,7 @@ export const run: Command = async (args, context) => {
 
 async function empty({ interrupts }: CommandContext, { fileName }: BlockNode, image: Qcow2Image): Promise<void> {
   try {
-    await interrupts.run(makeEmpty(image));
+    await interrupts.run(makeEmpty(image, { committed: true }));
   } catch (error) {
     if (error instanceof Interrupted) throw error;
     throw new CliError(`Failed to empty ${fileName}: ${errorWords(error).words}`, { cause: error });
@@ -118,9 +118,7 @@ class CommitJob {
       }
       at = end;
       progress.set((100 * at) / top.size);
-      await interrupts.breathe();
-      const early = rateLimit === 0 ? 0 : (copied / rateLimit) * 1000 - (performance.now() - started);
-      if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+      await interrupts.hold(started, { bytes: copied, rateLimit });
     }
   }
 

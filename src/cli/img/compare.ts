@@ -185,8 +185,10 @@ class Comparison {
   }
 }
 
+/** Also whether the bytes lie in a file as they are: compressed or encrypted ones don't. */
 function sameStatus(one: ChainStatus, other: ChainStatus): boolean {
-  return one.allocated === other.allocated && one.data === other.data && one.zero === other.zero;
+  const sameKind = one.allocated === other.allocated && one.data === other.data && one.zero === other.zero;
+  return sameKind && (one.host === null) === (other.host === null);
 }
 
 /** The start of the first sector that differs. */

@@ -35,6 +35,7 @@ export interface ConvertLine {
   readonly minSparse: number;
   readonly salvage: boolean;
   readonly bitmaps: boolean;
+  readonly skipBrokenBitmaps: boolean;
   readonly rateLimit: number;
   readonly cache: string;
   readonly sourceCache: string;
@@ -89,6 +90,7 @@ export function readConvertLine(args: readonly string[], context: CommandContext
     compressed: line.has('c'),
     salvage: line.has('salvage'),
     bitmaps: line.has('bitmaps'),
+    skipBrokenBitmaps: line.has('skip-broken-bitmaps'),
     cache: line.value('t') ?? 'unsafe',
     sourceCache: line.value('T') ?? 'writeback',
     progress: line.has('p'),
@@ -96,7 +98,7 @@ export function readConvertLine(args: readonly string[], context: CommandContext
     forceShare: line.has('force-share'),
     secrets: line.secrets,
   };
-  if (line.has('skip-broken-bitmaps') && !read.bitmaps) {
+  if (read.skipBrokenBitmaps && !read.bitmaps) {
     throw new CliError('Use of --skip-broken-bitmaps requires --bitmaps');
   }
   if (line.has('C')) checkOffloading(read, line.has('S'));

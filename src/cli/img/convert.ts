@@ -2,7 +2,6 @@
  * `convert`: an image copied into another one, of another format or with other options. A target that was made for it and not finished
  * is removed again.
  */
-import { EXTENSION_BITMAPS } from '../../format/header-extensions.js';
 import { hasDataFile } from '../../format/header.js';
 import type { BlockNode } from '../graph/block-node.js';
 import { openNode } from '../graph/open-node.js';
@@ -10,6 +9,7 @@ import { CliError, withPrefix } from '../text/messages.js';
 import { boolOption, wantsHelp } from '../text/option-list.js';
 import { readConvertLine, type ConvertLine } from './convert-line.js';
 import type { Command, CommandContext } from './command.js';
+import { checkBitmaps, copyBitmaps } from './copy-bitmaps.js';
 import { CopyJob, type CopyOptions } from './copy-job.js';
 import { joinSources, nodeSource, snapshotSource, type CopySource } from './copy-source.js';
 import { OptionValues } from './creation-options.js';
@@ -77,9 +77,11 @@ class Conversion {
       await this.#copy(source, values, backing !== undefined);
       this.#finish();
     } catch (error) {
-      this.#target?.close();
+      const target = this.#target;
       this.#target = null;
+      // What it could not write any more does not matter: it is removed.
       files?.remove();
+      target?.close();
       throw error;
     }
   }
@@ -116,7 +118,7 @@ class Conversion {
 
   /** What does not go with each other. */
   #checkTogether(values: OptionValues | null, backing: string | undefined): void {
-    const { targetIsZero, compressed, bitmaps } = this.#line;
+    const { targetIsZero, compressed, bitmaps, skipBrokenBitmaps } = this.#line;
     if (targetIsZero && backing !== undefined) {
       throw new CliError('Cannot use --target-is-zero when the destination image has a backing file');
     }
@@ -128,7 +130,7 @@ class Conversion {
       throw new CliError('Use of backing file requires explicit backing format');
     }
     if (compressed && values !== null) this.#checkCompression(values);
-    if (bitmaps) this.#checkBitmaps();
+    if (bitmaps) checkBitmaps(this.#sources, skipBrokenBitmaps);
   }
 
   #checkCompression(values: OptionValues): void {
@@ -140,16 +142,6 @@ class Conversion {
     }
     if ((values.get('preallocation') ?? 'off') !== 'off') {
       throw new CliError('Compression and preallocation not supported at the same time');
-    }
-  }
-
-  /** The engine keeps no bitmaps: an image without any has all of its copied. */
-  #checkBitmaps(): void {
-    if (this.#sources.length > 1) throw new CliError('Copying bitmaps only possible with single source');
-    const header = this.#sources[0]!.image?.header;
-    if (header === undefined) throw new CliError('Source lacks bitmap support');
-    if (header.extensions.some(({ type }) => type === EXTENSION_BITMAPS)) {
-      throw new CliError('Copying bitmaps is not supported');
     }
   }
 
@@ -171,7 +163,7 @@ class Conversion {
     if (line.compressed && target.driver !== 'qcow2') {
       throw new CliError('Compression not supported for this file format');
     }
-    if (line.bitmaps && target.driver !== 'qcow2') {
+    if (line.bitmaps && (target.image === null || target.image.header.version < 3)) {
       throw new CliError(`Format driver '${target.driver}' does not support bitmaps`);
     }
     if (line.skipCreate && target.size < source.size) throw new CliError('output file is smaller than input file');
@@ -191,6 +183,7 @@ class Conversion {
       progress: this.#progress,
     };
     await new CopyJob(this.#context, options).run();
+    if (line.bitmaps) copyBitmaps(this.#context.console, this.#sources[0]!, target);
   }
 
   async #openTarget(values: OptionValues | null): Promise<BlockNode> {
@@ -224,9 +217,12 @@ class Conversion {
   }
 }
 
-/** Whether a new image reads as zeroes where nothing was written: not one that is encrypted and has its clusters already. */
-function readsAsZeroes({ image }: BlockNode, values: OptionValues | null): boolean {
-  if (image === null) return true;
+/**
+ * Whether a new image reads as zeroes where nothing was written: not one that is encrypted as a whole, or is encrypted and has its
+ * clusters already.
+ */
+function readsAsZeroes({ image, driver }: BlockNode, values: OptionValues | null): boolean {
+  if (image === null) return driver === 'raw';
   const preallocated = (values?.get('preallocation') ?? 'off') !== 'off' || hasDataFile(image.header);
   return !preallocated || image.header.cryptMethod === 0;
 }

@@ -3,7 +3,7 @@
  * backing file shows.
  */
 import { isZero } from '../../util/bytes.js';
-import { alignDown, alignUp, divideUp } from '../../util/integers.js';
+import { alignDown, divideUp } from '../../util/integers.js';
 import type { BlockNode } from '../graph/block-node.js';
 import { errorWords } from '../text/errno.js';
 import { CliError, reportWarning } from '../text/messages.js';
@@ -63,7 +63,7 @@ export class CopyJob {
 
   /** Rejects with what could not be read or written, and with `Interrupted`. */
   async run(): Promise<void> {
-    const { progress, source } = this.#options;
+    const { progress, source, rateLimit } = this.#options;
     const total = this.#bytesToWrite();
     this.#statusEnd = 0;
     const started = performance.now();
@@ -78,8 +78,7 @@ export class CopyJob {
       }
       this.#copy(piece);
       at += piece.length;
-      await interrupts.breathe();
-      await this.#hold(started, done);
+      await interrupts.hold(started, { bytes: done, rateLimit });
     }
   }
 
@@ -207,27 +206,6 @@ export class CopyJob {
 
   #writeZeroes(offset: number, length: number): void {
     const { target, hasZeroInit } = this.#options;
-    if (hasZeroInit) return;
-    const end = offset + length;
-    if (!this.#mayDiscard()) return target.writeZeroes(offset, length, { unmap: true });
-    const first = Math.min(end, alignUp(offset, this.#clusterSize));
-    const last = end === target.size ? end : Math.max(first, alignDown(end, this.#clusterSize));
-    if (first > offset) target.writeZeroes(offset, first - offset);
-    if (last > first) target.discard(first, last - first);
-    if (end > last) target.writeZeroes(last, end - last);
-  }
-
-  /** Version 2 has no clusters of zeroes, but without a backing file one that is given back reads as zeroes. */
-  #mayDiscard(): boolean {
-    const { image } = this.#options.target;
-    return image !== null && image.header.version === 2 && image.header.backingFile === null;
-  }
-
-  /** Waits until no more than the limit has been written in the time since the start. */
-  async #hold(started: number, bytes: number): Promise<void> {
-    const { rateLimit } = this.#options;
-    if (rateLimit === 0) return;
-    const early = (bytes / rateLimit) * 1000 - (performance.now() - started);
-    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+    if (!hasZeroInit) target.writeZeroes(offset, length, { unmap: true });
   }
 }

@@ -3,12 +3,14 @@
  */
 import { isQcow2Error } from '../../errors.js';
 import type { Extent } from '../../disk.js';
+import { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import { findSnapshot } from '../../operations/snapshots/list-snapshots.js';
 import { openSnapshot, type SnapshotView } from '../../operations/snapshots/open-snapshot.js';
 import type { SnapshotKey } from '../../operations/snapshots/snapshot-info.js';
 import { alignUp } from '../../util/integers.js';
 import type { BlockNode } from '../graph/block-node.js';
 import { chainStatus } from '../graph/chain-status.js';
+import { snapshotL1Refusal } from '../graph/qcow2-refusal.js';
 import { CliError, withPrefix } from '../text/messages.js';
 import { parseOptionList } from '../text/option-list.js';
 import { MessageLines } from './command.js';
@@ -62,7 +64,8 @@ export function snapshotSource(node: BlockNode, key: SnapshotKey): CopySource {
     if (findSnapshot(node.image, key) === null) throw new CliError("Can't find snapshot");
     return viewSource(openSnapshot(node.image, key), node);
   } catch (error) {
-    throw error instanceof CliError || isQcow2Error(error) ? withPrefix('Failed to load snapshot: ', error) : error;
+    const known = error instanceof BadSnapshotL1 ? snapshotL1Refusal(error) : error;
+    throw known instanceof CliError || isQcow2Error(known) ? withPrefix('Failed to load snapshot: ', known) : known;
   }
 }
 

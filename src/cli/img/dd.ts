@@ -96,8 +96,8 @@ async function copy(context: CommandContext, source: BlockNode, { operands, form
     target.flush();
     target.close();
   } catch (error) {
-    target?.close();
     files.remove();
+    target?.close();
     throw error;
   }
 }

@@ -25,13 +25,13 @@ export function reserveAll(path: string): void {
 
 const ZERO_CHUNK = 2 ** 20;
 
-/** Writes zeroes to all of a file, a piece a step. */
-export function* writeZeroes(path: string): Generator<number, void> {
+/** Writes zeroes from `start` to the end of a file, a piece a step. */
+export function* writeZeroes(path: string, start: number): Generator<number, void> {
   const descriptor = openSync(path, 'r+');
   try {
     const { size } = fstatSync(descriptor);
     const zeroes = new Uint8Array(ZERO_CHUNK);
-    for (let at = 0; at < size;) {
+    for (let at = start; at < size;) {
       at += writeSync(descriptor, zeroes, 0, Math.min(ZERO_CHUNK, size - at), at);
       yield at;
     }

@@ -7,7 +7,7 @@ import { STRIPES } from '../../format/luks-header.js';
 import { readVolume } from '../../image/unlock-image.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { imageInfo, type EncryptionInfo } from '../../operations/image-info.js';
-import { listBitmaps } from '../../operations/list-bitmaps.js';
+import { listBitmaps } from '../../operations/bitmaps/bitmaps.js';
 import type { SnapshotInfo } from '../../operations/snapshots/snapshot-info.js';
 import type { BlockNode } from '../graph/block-node.js';
 import { volumeOf } from '../graph/luks-driver.js';
@@ -83,10 +83,10 @@ function specificOf(image: Qcow2Image): JsonObject {
 function bitmapsOf(image: Qcow2Image): JsonValue | undefined {
   const bitmaps = listBitmaps(image);
   if (bitmaps.length === 0) return undefined;
-  return bitmaps.map(({ name, granularity, inUse, auto }) => ({
+  return bitmaps.map(({ name, granularity, enabled, state }) => ({
     name,
     granularity,
-    flags: [...(inUse ? ['in-use'] : []), ...(auto ? ['auto'] : [])],
+    flags: [...(state === 'inconsistent' ? ['in-use'] : []), ...(enabled ? ['auto'] : [])],
   }));
 }
 

@@ -16,12 +16,18 @@ const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 /** Milliseconds between two turns of the event loop: short for a human, long against the cost of a turn. */
 const TURN_MS = 50;
 
+/** Of `setTimeout`. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 export class Interrupts {
   #arrived: NodeJS.Signals | null = null;
   #lastTurn = 0;
   #guarded = false;
+  /** Ends a pause. */
+  #wake: () => void = () => {};
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     this.#arrived = signal;
+    this.#wake();
   };
 
   /** From now on signals wait for `breathe`. */
@@ -39,6 +45,33 @@ export class Interrupts {
     await new Promise((resolve) => setImmediate(resolve));
     this.#lastTurn = performance.now();
     if (this.#arrived !== null) throw new Interrupted(this.#arrived);
+  }
+
+  /**
+   * `breathe`, and a rest where work that began at `started` (of `performance.now`) was faster than the limit. Rates in bytes a
+   * second; 0 for no limit.
+   */
+  async hold(
+    started: number,
+    { bytes, rateLimit }: { readonly bytes: number; readonly rateLimit: number },
+  ): Promise<void> {
+    const early = rateLimit === 0 ? 0 : (bytes / rateLimit) * 1000 - (performance.now() - started);
+    if (early > 0) await this.#pause(early);
+    await this.breathe();
+  }
+
+  /** A signal ends it early. */
+  async #pause(ms: number): Promise<void> {
+    if (this.#arrived !== null) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      // A longer one would ring at once.
+      timer = setTimeout(resolve, Math.min(ms, LONGEST_TIMER_MS));
+    });
+    clearTimeout(timer);
+    this.#wake = () => {};
+    this.#lastTurn = -Infinity;
   }
 
   /** Runs a job to its end, step by step. A job that is interrupted is given up. */

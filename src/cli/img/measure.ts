@@ -3,10 +3,9 @@ import { luksAreaBytes } from '../../crypto/luks-create.js';
 import { geometryOf, l1EntriesFor } from '../../format/geometry.js';
 import { MAX_L1_BYTES } from '../../format/limits.js';
 import type { SnapshotKey } from '../../operations/snapshots/snapshot-info.js';
-import { measureNew, type MeasureOptions } from '../../operations/measure.js';
-import { bitmapEntryBytes, listBitmaps } from '../../operations/list-bitmaps.js';
+import { measureBitmaps, measureNew, type MeasureOptions } from '../../operations/measure.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
-import { alignDown, alignUp, divideUp } from '../../util/integers.js';
+import { alignDown, alignUp } from '../../util/integers.js';
 import type { Secrets } from '../graph/secrets.js';
 import { parseOptions } from '../text/getopt.js';
 import { jsonText } from '../text/json-text.js';
@@ -183,26 +182,16 @@ function measureQcow2(values: OptionValues, source: MeasureSource | null): Measu
   if (l1EntriesFor(geometry, size) > MAX_L1_BYTES / 8) throw new CliError(TOO_LARGE);
   const measured = measureNew(size, options);
   const { preallocation } = options;
+  const image = source?.image;
   const whole = preallocation === 'falloc' || preallocation === 'full';
   const data = source === null || whole ? 0 : dataBytes(source, options);
   return {
     required: BigInt(measured.required) + BigInt(data),
     fullyAllocated: BigInt(measured.fullyAllocated),
-    ...(source?.image == null || options.version === 2 ? {} : { bitmaps: bitmapBytes(source.image, clusterSize) }),
+    ...(image == null || Math.min(options.version ?? 3, image.header.version) < 3
+      ? {}
+      : { bitmaps: measureBitmaps(image, clusterSize) }),
   };
-}
-
-/** All of each bitmap stored, its table, and the directory, in clusters of the new image. */
-function bitmapBytes(image: Qcow2Image, clusterSize: number): number {
-  let sum = 0;
-  let directory = 0;
-  for (const { name, granularity } of listBitmaps(image)) {
-    const bytes = divideUp(divideUp(image.size, granularity), 8);
-    const clusters = divideUp(bytes, clusterSize);
-    sum += clusters * clusterSize + alignUp(clusters * 8, clusterSize);
-    directory += bitmapEntryBytes(name);
-  }
-  return sum + alignUp(directory, clusterSize);
 }
 
 type Qcow2Measure = MeasureOptions & Required<Pick<MeasureOptions, 'clusterSize' | 'refcountBits' | 'extendedL2'>>;

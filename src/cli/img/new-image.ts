@@ -1,8 +1,9 @@
 /**
  * New images: the file, and in it an empty image of a format. A file that was begun and not finished is removed again, so that
- * nothing half made is taken for whole. What can be refused is refused before an existing file is touched.
+ * nothing half made is taken for whole. Options, sizes and passphrases are refused before an existing file is touched, and a file
+ * that is open here, as a source or below one, is never touched.
  */
-import { closeSync, lstatSync, openSync, unlinkSync } from 'node:fs';
+import { realpathSync, statSync, unlinkSync } from 'node:fs';
 import { createNodeSectorCipher } from '../../crypto/node-sector-cipher.js';
 import { isQcow2Error } from '../../errors.js';
 import { createImage } from '../../image/create.js';
@@ -13,8 +14,10 @@ import { newEncryption, type EncryptionSettings } from '../../image/unlock-image
 import { NodeFileStorage } from '../../storage/node-file.js';
 import { alignUp } from '../../util/integers.js';
 import { sequence, singleStep, type Steps } from '../../util/steps.js';
+import { forgetFile, identityOf, noteFile } from '../graph/open-files.js';
 import type { Secrets } from '../graph/secrets.js';
 import { errorWords } from '../text/errno.js';
+import { fullBackingName } from '../text/file-name.js';
 import { CliError } from '../text/messages.js';
 import { toNumber } from '../text/sizes.js';
 import type { OptionValues } from './creation-options.js';
@@ -47,25 +50,40 @@ export async function makeImage({ fileName, format, values, secrets, interrupts 
   if (format === 'raw') return files.keepUnlessThrown(() => makeRaw(path, values, { files, interrupts }));
   if (format === 'luks') {
     const settings = luksSettings(values, secrets);
-    return files.keepUnlessThrown(() => makeLuks(path, values, { settings, files }));
+    return files.keepUnlessThrown(() => makeLuks(path, values, { settings, files, interrupts }));
   }
   const settings = qcow2Settings(values, secrets);
   return files.keepUnlessThrown(() => makeQcow2(path, settings, { files, interrupts }));
 }
 
 class FilesUnderWay implements NewFiles {
-  readonly #paths: string[] = [];
+  /** By device and inode: the path may be a link, or another file's by the time it is removed. */
+  readonly #begun: { readonly path: string; readonly identity: string }[] = [];
 
-  /** Opens a file for writing, made if need be, and empties it. */
+  readonly #open: NodeFileStorage[] = [];
+
+  /** Opens a file for writing, made if need be, and empties it. Throws where it is open in the graph. */
   empty(path: string): NodeFileStorage {
+    let storage: NodeFileStorage | null = null;
     try {
-      closeSync(openSync(path, 'a', 0o644));
-      const storage = NodeFileStorage.open(path);
-      this.#paths.push(path);
-      storage.truncate(0);
+      storage = NodeFileStorage.open(path, { create: true });
+      noteFile(storage, path);
+      this.#open.push(storage);
+      if (storage.size > 0) storage.truncate(0);
+      this.#begun.push({ path, identity: identityOf(storage.descriptor) });
       return storage;
     } catch (error) {
+      if (storage !== null && !this.#open.includes(storage)) storage.close();
+      if (error instanceof CliError) throw error;
       throw new CliError(`Could not create '${path}': ${errorWords(error).words}`, { cause: error });
+    }
+  }
+
+  /** Closes what is open. */
+  close(): void {
+    for (const storage of this.#open.splice(0)) {
+      forgetFile(storage);
+      storage.close();
     }
   }
 
@@ -74,6 +92,7 @@ class FilesUnderWay implements NewFiles {
       await make();
       return this;
     } catch (error) {
+      this.close();
       this.remove();
       throw error;
     }
@@ -81,8 +100,9 @@ class FilesUnderWay implements NewFiles {
 
   /** Devices and pipes stay. */
   remove(): void {
-    for (const path of this.#paths) {
-      if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === true) unlinkSync(path);
+    for (const { path, identity } of this.#begun) {
+      const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+      if (stats?.isFile() === true && `${stats.dev}:${stats.ino}` === identity) unlinkSync(realpathSync(path));
     }
   }
 }
@@ -94,12 +114,13 @@ interface Making {
 
 async function makeQcow2(path: string, settings: Qcow2Settings, { files, interrupts }: Making): Promise<void> {
   const { backing, dataFile, encryption, create } = settings;
-  const storage = files.empty(path);
-  const data = dataFile === null ? null : files.empty(newFilePath(dataFile.name));
+  if (backing !== null) refuseOwnBacking(path, fullBackingName(path, backing.name));
+  const made = encryption === null ? null : await newEncryption(encryption, { createCipher: createNodeSectorCipher });
   // Preallocation takes its time. (A raw data file has its clusters from the start on, and no others to be filled later.)
   const later = create.preallocation !== 'off' && dataFile?.raw !== true;
   try {
-    const made = encryption === null ? null : await newEncryption(encryption, { createCipher: createNodeSectorCipher });
+    const storage = files.empty(path);
+    const data = dataFile === null ? null : files.empty(newFilePath(dataFile.name));
     createImage(storage, {
       ...create,
       ...(later ? { preallocation: 'off' } : {}),
@@ -108,14 +129,20 @@ async function makeQcow2(path: string, settings: Qcow2Settings, { files, interru
       ...(dataFile === null || data === null ? {} : { dataFile: { ...dataFile, storage: data } }),
     });
     if (later) await interrupts.run(preallocateNew({ storage, data, encryption: made?.opened ?? null }, create));
-    made?.opened.cipher.wipe();
   } catch (error) {
     throw isQcow2Error(error, 'LIMIT') ? new TooLarge() : error;
   } finally {
-    storage.close();
-    data?.close();
+    made?.opened.cipher.wipe();
+    files.close();
   }
   if (create.preallocation === 'falloc') reserveAll(dataFile === null ? path : newFilePath(dataFile.name));
+}
+
+/** A file that is to show through what comes to be in its place. */
+function refuseOwnBacking(path: string, backing: string | null): void {
+  const [own, below] = [path, backing ?? ''].map((name) => statSync(name, { bigint: true, throwIfNoEntry: false }));
+  if (own === undefined || below === undefined || own.dev !== below.dev || own.ino !== below.ino) return;
+  throw new CliError('Error: Trying to create an image with the same filename as the backing file');
 }
 
 interface NewParts {
@@ -140,41 +167,67 @@ function preallocateNew(
   ]);
 }
 
-async function makeLuks(
-  path: string,
-  values: OptionValues,
-  { settings, files }: { settings: EncryptionSettings; files: FilesUnderWay },
-): Promise<void> {
-  const size = toNumber(values.size('size') ?? 0n);
-  const { area, opened } = await newEncryption(settings, { createCipher: createNodeSectorCipher });
-  opened.cipher.wipe();
-  const storage = files.empty(path);
-  try {
-    if (size === null || area === null) throw new TooLarge();
-    storage.write(0, area);
-    storage.truncate(area.length + alignUp(size, 512));
-  } finally {
-    storage.close();
-  }
+/** What the host does for a file ahead of time: nothing, room for all of it, or zeroes written to all of it. */
+type HostPreallocation = 'off' | 'falloc' | 'full';
+
+/** `preallocation` of a format that has no metadata to place ahead of time. */
+function hostPreallocation(values: OptionValues): HostPreallocation {
+  const mode = values.get('preallocation') ?? 'off';
+  if (mode === 'off' || mode === 'falloc' || mode === 'full') return mode;
+  if (mode === 'metadata') throw new CliError('Unsupported preallocation mode: metadata');
+  throw new CliError(`invalid parameter value: ${mode}`);
 }
 
-async function makeRaw(path: string, values: OptionValues, { files, interrupts }: Making): Promise<void> {
-  const mode = values.get('preallocation') ?? 'off';
-  const known = ['off', 'metadata', 'falloc', 'full'].includes(mode);
-  if (!known) throw new CliError(`invalid parameter value: ${mode}`);
-  if (mode === 'metadata') throw new CliError('Unsupported preallocation mode: metadata');
+/** In whole sectors. Throws `TooLarge`. */
+function diskSize(values: OptionValues): number {
   const size = toNumber(values.size('size') ?? 0n);
+  if (size === null) throw new TooLarge();
+  return alignUp(size, 512);
+}
+
+interface FileContent {
+  /** Bytes. */
+  readonly size: number;
+  /** What it begins with; zeroes follow. */
+  readonly start: Uint8Array;
+  readonly mode: HostPreallocation;
+}
+
+async function makeFile(
+  path: string,
+  { files, interrupts }: Making,
+  { size, start, mode }: FileContent,
+): Promise<void> {
   const storage = files.empty(path);
   try {
-    if (size === null) throw new TooLarge();
-    storage.truncate(alignUp(size, 512));
-    // The first block has its room from the start on, as with QEMU, which finds out from it what the host can do.
-    if (size > 0) storage.write(0, new Uint8Array(size < FIRST_BLOCK ? 512 : FIRST_BLOCK));
+    storage.truncate(size);
+    if (start.length > 0) storage.write(0, start);
   } catch (error) {
     throw isQcow2Error(error, 'NO_SPACE') && errorWords(error).errno === 'EFBIG' ? new TooLarge() : error;
   } finally {
-    storage.close();
+    files.close();
   }
   if (mode === 'falloc') reserveAll(path);
-  if (mode === 'full') await interrupts.run(writeZeroes(path));
+  if (mode === 'full') await interrupts.run(writeZeroes(path, start.length));
+}
+
+async function makeLuks(
+  path: string,
+  values: OptionValues,
+  { settings, ...making }: Making & { settings: EncryptionSettings },
+): Promise<void> {
+  const mode = hostPreallocation(values);
+  const size = diskSize(values);
+  const { area, opened } = await newEncryption(settings, { createCipher: createNodeSectorCipher });
+  opened.cipher.wipe();
+  if (area === null) throw new Error('a LUKS disk has an area for its header');
+  await makeFile(path, making, { size: area.length + size, mode, start: area });
+}
+
+async function makeRaw(path: string, values: OptionValues, making: Making): Promise<void> {
+  const mode = hostPreallocation(values);
+  const size = diskSize(values);
+  // The first block has its room from the start on, as with QEMU, which finds out from it what the host can do.
+  const start = new Uint8Array(Math.min(size, size < FIRST_BLOCK ? 512 : FIRST_BLOCK));
+  await makeFile(path, making, { size, mode, start });
 }

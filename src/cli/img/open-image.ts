@@ -2,6 +2,7 @@
  * Opening of the images that a command names: by file name and format, or with `--image-opts` by options.
  */
 import type { BlockNode, CacheMode, NodeReference, OpenFlags, OptionValue } from '../graph/block-node.js';
+import { parseCacheMode } from '../graph/cache-mode.js';
 import { openNode } from '../graph/open-node.js';
 import { CliError, reportWarning, withPrefix, type Console } from '../text/messages.js';
 import { parseOptionList } from '../text/option-list.js';
@@ -53,18 +54,9 @@ function warnOfFlags(console: Console, text: string): void {
   }
 }
 
-const CACHE_MODES: Readonly<Record<string, CacheMode>> = {
-  none: { writethrough: false, direct: true, noFlush: false },
-  off: { writethrough: false, direct: true, noFlush: false },
-  directsync: { writethrough: true, direct: true, noFlush: false },
-  writeback: { writethrough: false, direct: false, noFlush: false },
-  unsafe: { writethrough: false, direct: false, noFlush: true },
-  writethrough: { writethrough: true, direct: false, noFlush: false },
-};
-
 /** `-t` and `-T`. `what` is "cache" or "source cache". */
 export function cacheMode(word: string, what = 'cache'): CacheMode {
-  const mode = Object.hasOwn(CACHE_MODES, word) ? CACHE_MODES[word] : undefined;
-  if (mode === undefined) throw new CliError(`Invalid ${what} option: ${word}`);
+  const mode = parseCacheMode(word);
+  if (mode === null) throw new CliError(`Invalid ${what} option: ${word}`);
   return mode;
 }

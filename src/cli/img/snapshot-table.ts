@@ -15,9 +15,15 @@ export function snapshotTable(snapshots: readonly SnapshotInfo[]): string {
 }
 
 function lineOf({ id, name, vmStateBytes, date, vmClock, instructionCount }: SnapshotInfo): string {
-  const start = `${id.padEnd(9)} ${name.padEnd(16)} ${humanSize(vmStateBytes).padStart(8)}`;
+  const start = `${upToNul(id).padEnd(9)} ${upToNul(name).padEnd(16)} ${humanSize(vmStateBytes).padStart(8)}`;
   const times = localTime(date.seconds).padStart(20) + clockText(vmClock).padStart(13);
   return start + times + String(instructionCount ?? '').padStart(11);
+}
+
+/** As a C program has it. */
+function upToNul(text: string): string {
+  const end = text.indexOf('\0');
+  return end < 0 ? text : text.slice(0, end);
 }
 
 /** In the time zone of whoever looks. */

@@ -1,16 +1,21 @@
 /** `snapshot`: lists, makes, goes to and deletes internal snapshots. */
 import { ErrnoError, errorWords, strerror } from '../text/errno.js';
 import { isQcow2Error } from '../../errors.js';
+import { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
+import { RefcountTooHigh } from '../../metadata/next-counts.js';
+import { listBitmaps } from '../../operations/bitmaps/bitmaps.js';
 import { createSnapshot } from '../../operations/snapshots/create-snapshot.js';
 import { deleteSnapshot } from '../../operations/snapshots/delete-snapshot.js';
 import { gotoSnapshot } from '../../operations/snapshots/goto-snapshot.js';
 import { findSnapshot, listSnapshots } from '../../operations/snapshots/list-snapshots.js';
+import { snapshotL1Refusal } from '../graph/qcow2-refusal.js';
 import { CliError, UsageError, withPrefix } from '../text/messages.js';
 import {
   FORCE_SHARE,
   IMAGE_OPTS,
   letter,
+  MessageLines,
   OBJECT,
   oneFileName,
   readCommandLine,
@@ -71,7 +76,7 @@ function create(image: Qcow2Image | null, name: string): void {
     createSnapshot(image, { name, furtherVmState: 'keep', instructionCount: 0n });
   } catch (error) {
     // A refcount that is as high as it can be is an invalid argument to QEMU.
-    const { number, words } = errorWords(isQcow2Error(error, 'LIMIT') ? new ErrnoError('EINVAL') : error);
+    const { number, words } = errorWords(error instanceof RefcountTooHigh ? new ErrnoError('EINVAL') : error);
     throw new CliError(`Could not create snapshot '${name}': ${-number} (${words})`, { cause: error });
   }
 }
@@ -80,10 +85,13 @@ function goTo(image: Qcow2Image | null, name: string): void {
   const prefix = `Could not apply snapshot '${name}': `;
   if (image === null) throw new CliError(`${prefix}Block driver does not support snapshots`);
   if (findSnapshot(image, name) === null) throw new CliError(`${prefix}Failed to load snapshot: ${strerror('ENOENT')}`);
+  if (listBitmaps(image).length > 0) throw new CliError(`${prefix}Device has active dirty bitmaps`, { errno: 'EBUSY' });
   try {
     gotoSnapshot(image, name);
   } catch (error) {
-    throw withPrefix(prefix, error);
+    if (!(error instanceof BadSnapshotL1)) throw withPrefix(prefix, error);
+    const { message, errno } = snapshotL1Refusal(error);
+    throw new MessageLines([message, `${prefix}Failed to load snapshot: ${strerror(errno)}`]);
   }
 }
 
@@ -94,6 +102,8 @@ async function remove({ interrupts }: CommandContext, image: Qcow2Image | null, 
   try {
     await interrupts.run(deleteSnapshot(image, name));
   } catch (error) {
-    throw isQcow2Error(error) ? withPrefix(`Could not delete snapshot '${name}': `, error) : error;
+    const known = error instanceof BadSnapshotL1 ? snapshotL1Refusal(error) : error;
+    const isRefusal = known instanceof CliError || isQcow2Error(known);
+    throw isRefusal ? withPrefix(`Could not delete snapshot '${name}': `, known) : known;
   }
 }

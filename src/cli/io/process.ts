@@ -33,7 +33,7 @@ export const sigraiseCommand: IoCommand = {
   async run(session, args) {
     const signal = readSize(session, args[0]!);
     if (signal === null) return 'failed';
-    if (signal > BigInt(NSIG)) {
+    if (signal >= BigInt(NSIG)) {
       session.console.out(`signal argument '${args[0]}' is too large to be a valid signal\n`);
       return 'failed';
     }

@@ -3,8 +3,10 @@
  * failed, in the system's words.
  */
 import { isQcow2Error, Qcow2Error } from '../../errors.js';
+import { BadSnapshotL1 } from '../../format/snapshot-table.js';
 import { readVmState, writeVmState } from '../../operations/snapshots/vm-state.js';
 import type { BlockNode } from '../graph/block-node.js';
+import { snapshotL1Refusal } from '../graph/qcow2-refusal.js';
 import { ErrnoError, errorWords, strerror } from '../text/errno.js';
 import { CliError } from '../text/messages.js';
 import { toNumber } from '../text/sizes.js';
@@ -19,6 +21,8 @@ export function attempt(work: () => void): Result {
   } catch (error) {
     const known = error instanceof Qcow2Error || error instanceof CliError || error instanceof ErrnoError;
     if (!known) throw error;
+    // What is to be guarded can't be: QEMU gives the number of that.
+    if (error instanceof BadSnapshotL1) return { failure: strerror(snapshotL1Refusal(error).errno) };
     // To a guest a damaged image is an I/O error.
     if (isQcow2Error(error, 'BAD_IMAGE') || isQcow2Error(error, 'UNSUPPORTED')) return { failure: strerror('EIO') };
     return { failure: errorWords(error).words };

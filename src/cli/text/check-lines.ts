@@ -1,5 +1,6 @@
 /** What a check finds and repairs, in QEMU's words: a line of stderr for each. */
 import type { CheckEvent, Finding, FindingFacts } from '../../operations/check/check-image.js';
+import type { Errno } from './errno.js';
 
 export function checkLine(event: CheckEvent): string {
   if (event.event === 'rebuild') return 'Rebuilding refcount structure';
@@ -62,10 +63,17 @@ function blockLine(start: string, { index, flaw, counted }: Extract<FindingFacts
   }
 }
 
-type SnapshotFacts = Extract<FindingFacts, { fact: 'snapshot-extra' | 'snapshot-incomplete' | 'snapshots-beyond' }>;
+type SnapshotFact = 'snapshot-l1' | 'snapshot-extra' | 'snapshot-incomplete' | 'snapshots-beyond' | 'snapshots-unread';
+type SnapshotFacts = Extract<FindingFacts, { fact: SnapshotFact }>;
+type UnreadFacts = Extract<FindingFacts, { fact: 'snapshots-unread' }>;
 
 function snapshotLine(repaired: boolean, facts: SnapshotFacts): string {
   switch (facts.fact) {
+    case 'snapshot-l1': {
+      const what = facts.flaw === 'size' ? 'too large' : 'not cluster aligned';
+      const field = `l1_${facts.flaw}=0x${hex(facts.value)}`;
+      return `ERROR snapshot ${facts.label} ${field}: L1 table is ${what}; snapshot table entry corrupted`;
+    }
     case 'snapshot-extra': {
       const what = `too much extra metadata in snapshot table entry ${facts.index} (${facts.bytes} > ${facts.limit})`;
       return repaired ? `Discarding ${what}` : `ERROR ${what}`;
@@ -76,8 +84,39 @@ function snapshotLine(repaired: boolean, facts: SnapshotFacts): string {
       const what = `${facts.count} overhanging snapshots${facts.tooMany ? '' : ' (snapshot table is too big)'}`;
       return repaired ? `Discarding ${what}` : `ERROR ${what}`;
     }
+    case 'snapshots-unread': {
+      const { message, hint } = unreadWords(facts);
+      return `ERROR ${message}${hint === '' ? '' : `\n${hint}`}`;
+    }
   }
 }
+
+/** Why QEMU does not follow a snapshot table: the message, what could be done, and the error that ends the check. */
+export function unreadWords(facts: UnreadFacts): {
+  readonly message: string;
+  readonly hint: string;
+  readonly errno: Errno;
+} {
+  const remedy = 'with qemu-img check -r all';
+  switch (facts.flaw) {
+    case 'place':
+      return { message: 'snapshot table offset invalid', hint: '', errno: 'EINVAL' };
+    case 'too-many': {
+      const hint = `You can force-remove all ${facts.beyond} overhanging snapshots ${remedy}`;
+      return { message: 'snapshot table too large', hint, errno: 'EFBIG' };
+    }
+    case 'extra-data': {
+      const message = `Too much extra metadata in snapshot table entry ${facts.index}`;
+      return { message: UNREAD + message, hint: `You can force-remove this extra metadata ${remedy}`, errno: 'EFBIG' };
+    }
+    case 'too-long': {
+      const hint = `You can force-remove all ${facts.beyond} overhanging snapshots ${remedy}`;
+      return { message: `${UNREAD}Snapshot table is too big`, hint, errno: 'EFBIG' };
+    }
+  }
+}
+
+const UNREAD = 'failed to read the snapshot table: ';
 
 function hex(value: number | bigint): string {
   return value.toString(16);

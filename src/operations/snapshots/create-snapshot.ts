@@ -19,7 +19,7 @@ import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { runToEnd } from '../../util/steps.js';
 import { requireSnapshot, snapshotInfo } from './list-snapshots.js';
-import { changeableForSnapshots, hostsOf, takeUpSwitched, vmStateStart } from './snapshot-tables.js';
+import { changeableForSnapshots, hostsOf, takeUpSwitched, vmStateStart, withUsableL1 } from './snapshot-tables.js';
 import type { NewSnapshot, SnapshotInfo } from './snapshot-info.js';
 
 /** What QEMU's monitor and tools can hold; they would show and find less of a longer one. Bytes of UTF-8. */
@@ -37,6 +37,7 @@ const LARGEST_NANOSECONDS = 999_999_999;
  */
 export function createSnapshot(image: Qcow2Image, options: NewSnapshot): SnapshotInfo {
   const tables = changeableForSnapshots(image);
+  checkCount(tables.header.value.snapshotCount);
   const snapshots = readSnapshots(tables.storage, tables.header.value);
   const fields = newFields(options, snapshots);
   const { geometry, header } = tables;
@@ -45,7 +46,7 @@ export function createSnapshot(image: Qcow2Image, options: NewSnapshot): Snapsho
   const needed = snapshotL1Entries(tables, fields.vmStateBytes);
   const l1Entries = keep ? Math.max(needed, tables.l1.entries) : needed;
   const entry = (l1Offset: number) => encodeSnapshotEntry({ ...fields, l1Offset, l1Entries, diskSize: size });
-  checkRoom(snapshots, entry(0).length);
+  checkTableBytes(tableBytes(snapshots) + entry(0).length);
   header.beforeChange();
   const moved = vmStateStart(tables) + fields.vmStateBytes;
   if (!keep) runToEnd(unmapFrom(image, moved));
@@ -59,7 +60,7 @@ export function createSnapshot(image: Qcow2Image, options: NewSnapshot): Snapsho
     snapshotCount: snapshots.length + 1,
     snapshotTable: (l1Offset) => joinEntries([...snapshots.map(({ bytes }) => bytes), entry(l1Offset)]),
     oldSnapshotTableBytes: tableBytes(snapshots),
-    keptL1Tables: snapshots,
+    keptL1Tables: withUsableL1(snapshots, tables),
   });
   takeUpSwitched(image, freed);
   return snapshotInfo(requireSnapshot(readSnapshots(image.storage, image.header), { id: fields.id }), image.header);
@@ -146,11 +147,13 @@ function checkClock(field: string, value: bigint, largest = LARGEST_CLOCK): void
   throw new Qcow2Error('BAD_ARGUMENT', `${field} is ${value}; it must be 0 to ${largest}`);
 }
 
-function checkRoom(snapshots: readonly StoredSnapshot[], newBytes: number): void {
-  if (snapshots.length >= MAX_SNAPSHOTS) {
-    throw new Qcow2Error('LIMIT', `the image has ${snapshots.length} snapshots; the limit is ${MAX_SNAPSHOTS}`);
-  }
-  const bytes = tableBytes(snapshots) + newBytes;
+/** Before the entries are read: whatever they are, there is no room for one more. */
+function checkCount(count: number): void {
+  if (count < MAX_SNAPSHOTS) return;
+  throw new Qcow2Error('LIMIT', `the image has ${count} snapshots; the limit is ${MAX_SNAPSHOTS}`);
+}
+
+function checkTableBytes(bytes: number): void {
   if (bytes <= MAX_SNAPSHOT_TABLE_BYTES) return;
   throw new Qcow2Error(
     'LIMIT',

@@ -14,7 +14,7 @@ import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { stepsOf, type Steps } from '../../util/steps.js';
 import { requireSnapshot } from './list-snapshots.js';
-import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched } from './snapshot-tables.js';
+import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched, withUsableL1 } from './snapshot-tables.js';
 import type { SnapshotKey } from './snapshot-info.js';
 
 /** L2 tables read in one step: bytes, and one table at least. */
@@ -68,7 +68,7 @@ function switchTables(image: Qcow2Image, snapshot: StoredSnapshot, changes: Coun
     snapshotCount: left.length,
     snapshotTable: () => joinEntries(left.map(({ bytes }) => bytes)),
     oldSnapshotTableBytes: tableBytes(snapshots),
-    keptL1Tables: left,
+    keptL1Tables: withUsableL1(left, tables),
   });
   takeUpSwitched(image, freed);
 }

@@ -8,13 +8,14 @@
 import { Qcow2Error } from '../../errors.js';
 import { l1EntriesFor } from '../../format/geometry.js';
 import { MAX_L1_BYTES, SECTOR_BYTES } from '../../format/limits.js';
+import { prepareResize } from '../../image/grow-disk.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import type { ChangeableTables } from '../../metadata/changeable-tables.js';
 import { namedTables } from '../../metadata/l2-references.js';
 import { joinEntries, readSnapshots, tableBytes, type StoredSnapshot } from '../../metadata/snapshot-records.js';
 import { TableSwitch } from '../../metadata/table-switch.js';
 import { requireSnapshot, snapshotInfo } from './list-snapshots.js';
-import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched } from './snapshot-tables.js';
+import { changeableForSnapshots, hostsOf, snapshotL1, takeUpSwitched, withUsableL1 } from './snapshot-tables.js';
 import type { SnapshotInfo, SnapshotKey } from './snapshot-info.js';
 
 export interface GotoOptions {
@@ -35,7 +36,7 @@ export function gotoSnapshot(image: Qcow2Image, key: SnapshotKey, options: GotoO
   const snapshot = requireSnapshot(snapshots, key);
   const size = diskSizeOf(snapshot, tables);
   const next = nextL1(tables, snapshot, size, options.vmState ?? 'keep');
-  tables.beforeGuestChange();
+  prepareBitmaps(tables, size);
   const change = new TableSwitch(tables);
   const { references, changes } = change;
   for (const table of namedTables(next, tables.geometry)) references.count(table, changes, 1);
@@ -47,10 +48,23 @@ export function gotoSnapshot(image: Qcow2Image, key: SnapshotKey, options: GotoO
     snapshotCount: snapshots.length,
     snapshotTable: () => joinEntries(snapshots.map(({ bytes }) => bytes)),
     oldSnapshotTableBytes: tableBytes(snapshots),
-    keptL1Tables: snapshots,
+    keptL1Tables: withUsableL1(snapshots, tables),
   });
+  tables.bitmaps.resize(size);
   takeUpSwitched(image, freed);
   return snapshotInfo(snapshot, image.header);
+}
+
+/** Nobody looks at what differs: to bitmaps all of the disk changes. */
+function prepareBitmaps(tables: ChangeableTables, size: number): void {
+  const { bitmaps, header } = tables;
+  const old = header.value.size;
+  if (size === old) tables.beforeGuestChange();
+  else {
+    bitmaps.checkResize(tables, size);
+    prepareResize(tables);
+  }
+  bitmaps.mark(0, old);
 }
 
 /** What the snapshot says is not judged before: a size that no L1 table can hold must not get into the header. */

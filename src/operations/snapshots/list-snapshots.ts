@@ -8,7 +8,7 @@ import type { ImageTables } from '../../metadata/image-tables.js';
 import { L2References, namedTables } from '../../metadata/l2-references.js';
 import { refcountReader } from '../../metadata/refcount-reader.js';
 import { readSnapshots, type StoredSnapshot } from '../../metadata/snapshot-records.js';
-import { snapshotL1 } from './snapshot-tables.js';
+import { snapshotL1, withUsableL1 } from './snapshot-tables.js';
 import type { SnapshotInfo, SnapshotKey, SnapshotUsage } from './snapshot-info.js';
 
 /** All snapshots, oldest first as a rule: in the order of the file. Throws `BAD_IMAGE` or `LIMIT` for a damaged table. */
@@ -30,7 +30,7 @@ export function findSnapshot(image: Qcow2Image, key: SnapshotKey): SnapshotInfo 
 export function snapshotUsage(image: Qcow2Image): SnapshotUsage[] {
   const { header, tables, storage } = image;
   const snapshots = readSnapshots(storage, header);
-  checkL1Bytes(snapshots, storage.size + tables.geometry.clusterSize);
+  checkL1Bytes(withUsableL1(snapshots, tables), storage.size + tables.geometry.clusterSize);
   if (snapshots.length === 0) return [];
   const known = { countOf: refcountReader(tables), visited: new Set<HostOffset>() };
   // Tables of their own: what is found there by only looking must not end the disk that is in use.

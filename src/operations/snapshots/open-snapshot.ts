@@ -6,6 +6,7 @@
  */
 import type { Disk, Extent, GuestOffset } from '../../disk.js';
 import { Qcow2Error } from '../../errors.js';
+import { checkSnapshotL1 } from '../../format/snapshot-table.js';
 import { checkRange } from '../../image/disk-range.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { planRead } from '../../image/read-plan.js';
@@ -22,6 +23,7 @@ import type { SnapshotInfo, SnapshotKey } from './snapshot-info.js';
 export function openSnapshot(image: Qcow2Image, key: SnapshotKey): SnapshotView {
   const { header } = image;
   const snapshot = requireSnapshot(readSnapshots(image.storage, header), key);
+  checkSnapshotL1(snapshot, image.clusterSize);
   const info = snapshotInfo(snapshot, header);
   const { l1Offset, l1Entries } = snapshot;
   const tables = image.snapshotTables({ ...header, size: info.diskSize, l1Offset, l1Entries });

@@ -2,6 +2,7 @@
 import { Qcow2Error } from '../../errors.js';
 import { l1EntriesFor } from '../../format/geometry.js';
 import { hasDataFile } from '../../format/header.js';
+import { checkSnapshotL1, flawOfSnapshotL1 } from '../../format/snapshot-table.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import type { ClusterRun } from '../../metadata/allocator.js';
 import type { ChangeableTables } from '../../metadata/changeable-tables.js';
@@ -17,7 +18,9 @@ export function changeableForSnapshots(image: Qcow2Image): ChangeableTables {
 }
 
 /** The L2 tables of a snapshot by guest range: offsets, 0 for none. Throws `BAD_IMAGE` or `CORRUPT`. */
-export function snapshotL1(tables: ImageTables, { id, l1Offset, l1Entries }: StoredSnapshot): Float64Array {
+export function snapshotL1(tables: ImageTables, snapshot: StoredSnapshot): Float64Array {
+  checkSnapshotL1(snapshot, tables.geometry.clusterSize);
+  const { id, l1Offset, l1Entries } = snapshot;
   return hostsOf(
     new OffsetTable({
       storage: tables.storage,
@@ -29,6 +32,11 @@ export function snapshotL1(tables: ImageTables, { id, l1Offset, l1Entries }: Sto
       corrupt: (finding) => tables.corruption.found(finding),
     }),
   );
+}
+
+/** Those whose L1 tables can be: of the others nothing is known. */
+export function withUsableL1(snapshots: readonly StoredSnapshot[], { geometry }: ImageTables): StoredSnapshot[] {
+  return snapshots.filter((snapshot) => flawOfSnapshotL1(snapshot, geometry.clusterSize) === null);
 }
 
 /** What the entries of an L1 table name. Throws `CORRUPT`. */
