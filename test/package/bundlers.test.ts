@@ -69,20 +69,29 @@ const BUNDLERS: Record<string, (out: string) => Promise<void>> = {
   },
 };
 
-describe('a page made with', () => {
-  test.each(Object.keys(BUNDLERS))('%s boots the guest', async (name) => {
+/** What makes a page cross-origin isolated. Nothing here needs it, nor minds. */
+const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+
+// At the same time: each guest keeps one thread busy.
+describe.concurrent('a page made with', () => {
+  test.each([
+    ['vite', {}],
+    ['webpack', ISOLATED],
+    ['esbuild', {}],
+    ['plain script tags', ISOLATED],
+  ])('%s boots the guest, served with the headers %j', async (name, headers) => {
     const out = join(packed.project, `out-${name.replaceAll(' ', '-')}`);
     mkdirSync(out);
     await BUNDLERS[name]!(out);
     for (const file of ['v86.wasm', 'libv86.js'])
       copyFileSync(join(ROOT, 'node_modules/v86/build', file), join(out, file));
     copyFileSync(join(ROOT, 'demo/guest/linux.qcow2'), join(out, 'base.qcow2'));
-    const server = await serveFolder(out, { '/bios': join(ROOT, 'demo/guest/bios') });
+    const server = await serveFolder(out, { '/bios': join(ROOT, 'demo/guest/bios') }, headers);
     try {
       const page = await browser.open(`${server.url}/`);
-      await page.waitForFunction(() => document.body.innerText.includes('GUEST-READY'), null, {
-        timeout: BOOT_MILLISECONDS,
-      });
+      const ready = () => document.body.innerText.includes('GUEST-READY');
+      await page.waitForFunction(ready, null, { timeout: BOOT_MILLISECONDS });
+      expect(await page.evaluate(() => crossOriginIsolated)).toBe(headers === ISOLATED);
       await page.close();
     } finally {
       await server.close();
