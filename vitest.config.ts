@@ -29,7 +29,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/browser/**', 'test/interop/**'],
+          exclude: ['test/browser/**', 'test/package/**', 'test/interop/**'],
           globalSetup: kernels,
           testTimeout: 60_000,
         },
@@ -47,7 +47,7 @@ export default defineConfig({
         ...sources,
         test: {
           name: 'browser',
-          include: ['test/browser/**/*.test.ts'],
+          include: ['test/browser/**/*.test.ts', 'test/package/**/*.test.ts'],
           globalSetup: './scripts/vitest-bundles.mjs',
           testTimeout: 600_000,
           hookTimeout: 300_000,

@@ -2,3 +2,6 @@
 
 /** Bundles `qcow2-img.js` and `qcow2-io.js` into `outdir`. */
 export function buildPrograms(options?: { readonly outdir?: string }): Promise<unknown>;
+
+/** Builds what is stale in dist/. */
+export function build(options?: { readonly force?: boolean; readonly types?: boolean }): Promise<void>;

@@ -5,6 +5,7 @@
  *   zstd      a package's module -> the generated module that inlines it
  *   bundles   src/*.ts  -> dist/*.js: ES modules; code they share is in dist/chunks/, so a class is one class everywhere
  *   worker    src/worker.ts -> dist/worker.js, in one piece
+ *   global    src/global.ts -> dist/qcow2-wasm.global.js, a classic script for pages without a bundler
  *   programs  src/cli/*.ts -> dist/cli/*.js, which Node runs; commands, and what only some of them need, are in dist/cli/chunks/
  *   notices   the licences of what the bundles contain -> dist/THIRD-PARTY-NOTICES.txt
  *   types     src/      -> dist/types/
@@ -23,6 +24,7 @@ import { workerSourcePlugin } from './worker-source.mjs';
 const BROWSER_ENTRIES = ['index', 'opfs', 'v86'];
 const NODE_ENTRY = 'node';
 const WORKER_ENTRY = 'worker';
+const GLOBAL_SCRIPT = { entry: 'global', file: 'qcow2-wasm.global.js', name: 'Qcow2Wasm' };
 const PROGRAMS = ['qcow2-img', 'qcow2-io'];
 const NOTICES = 'dist/THIRD-PARTY-NOTICES.txt';
 const INPUTS = ['src', 'scripts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'];
@@ -59,7 +61,8 @@ export async function build({ force = false, types = true } = {}) {
 
 function bundleOutputs() {
   const programs = PROGRAMS.map((program) => `dist/cli/${program}.js`);
-  return [...[...BROWSER_ENTRIES, NODE_ENTRY, WORKER_ENTRY].map((entry) => `dist/${entry}.js`), ...programs, NOTICES];
+  const modules = [...BROWSER_ENTRIES, NODE_ENTRY, WORKER_ENTRY].map((entry) => `dist/${entry}.js`);
+  return [...modules, `dist/${GLOBAL_SCRIPT.file}`, ...programs, NOTICES];
 }
 
 function typeOutputs() {
@@ -80,7 +83,9 @@ async function buildBundlesOrNone() {
 async function buildBundles() {
   const source = (entry) => `src/${entry}.ts`;
   // The worker comes first: the entries inline it, and its errors are clearer here.
-  const worker = await esbuild({ ...COMMON, entryPoints: [source(WORKER_ENTRY)] });
+  // It exports nothing, and is a module all the same, which tools can only see by this.
+  const footer = { js: 'export {};' };
+  const worker = await esbuild({ ...COMMON, entryPoints: [source(WORKER_ENTRY)], footer });
   const library = await esbuild({
     ...COMMON,
     entryPoints: [...BROWSER_ENTRIES, NODE_ENTRY].map(source),
@@ -88,11 +93,28 @@ async function buildBundles() {
     chunkNames: 'chunks/[name]-[hash]',
     plugins: [workerSourcePlugin],
   });
+  const script = await buildGlobalScript();
   const programs = await buildPrograms();
   for (const entry of BROWSER_ENTRIES) refuseNodeImports(library.metafile, `dist/${entry}.js`);
   refuseNodeImports(worker.metafile, `dist/${WORKER_ENTRY}.js`);
+  refuseNodeImports(script.metafile, `dist/${GLOBAL_SCRIPT.file}`);
   // The worker that the entries inline has the contents of dist/worker.js.
   writeFileSync(join(ROOT, NOTICES), thirdPartyNotices([worker.metafile, library.metafile, programs.metafile]));
+}
+
+/** Small, for it is loaded as it is. */
+function buildGlobalScript() {
+  const { entry, file, name } = GLOBAL_SCRIPT;
+  return esbuild({
+    ...COMMON,
+    entryPoints: [`src/${entry}.ts`],
+    outdir: undefined,
+    outfile: `dist/${file}`,
+    format: 'iife',
+    globalName: name,
+    minify: true,
+    plugins: [workerSourcePlugin],
+  });
 }
 
 /**

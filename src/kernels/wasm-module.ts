@@ -6,7 +6,8 @@
  */
 import { Qcow2Error } from '../errors.js';
 import { CIPHER_EXPORTS } from './cipher-exports.js';
-import { KERNELS_WASM_BASE64 } from './generated/kernels-wasm.js';
+import { KERNELS_WASM_BYTES, KERNELS_WASM_DEFLATED_BASE64 } from './generated/kernels-wasm.js';
+import { inlinedModule } from './inlined-module.js';
 
 /** The functions the module exports for tables and data; `Kernels` has their signatures. */
 export const KERNEL_EXPORTS = [
@@ -53,7 +54,7 @@ export async function loadKernels(source: KernelsSource): Promise<void> {
 
 function compileInlined(): WebAssembly.Module {
   requireWebAssembly();
-  const bytes = Uint8Array.from(atob(KERNELS_WASM_BASE64), (character) => character.charCodeAt(0));
+  const bytes = inlinedModule(KERNELS_WASM_DEFLATED_BASE64, KERNELS_WASM_BYTES);
   try {
     return new WebAssembly.Module(bytes);
   } catch (cause) {

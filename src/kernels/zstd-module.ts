@@ -7,10 +7,9 @@
  *
  * The memory may move whenever the module allocates, so a view of it is made after the last allocation and never kept.
  */
-import { inflateRaw } from 'pako';
 import { Qcow2Error } from '../errors.js';
-import { assert } from '../util/assert.js';
 import { ZSTD_EXPORTS, ZSTD_IMPORTS, ZSTD_WASM_BYTES, ZSTD_WASM_DEFLATED_BASE64 } from './generated/zstd-wasm.js';
+import { inlinedModule } from './inlined-module.js';
 
 /** `ZSTD_CLEVEL_DEFAULT`, which QEMU uses. */
 const LEVEL = 3;
@@ -119,11 +118,9 @@ function instantiate(): ZstdExports {
 
 function compile(): WebAssembly.Module {
   if (typeof WebAssembly !== 'object') throw new Qcow2Error('UNSUPPORTED', 'this host has no WebAssembly');
-  const deflated = Uint8Array.from(atob(ZSTD_WASM_DEFLATED_BASE64), (character) => character.charCodeAt(0));
-  const bytes = inflateRaw(deflated);
-  assert(bytes.length === ZSTD_WASM_BYTES, 'the zstd module is whole');
+  const bytes = inlinedModule(ZSTD_WASM_DEFLATED_BASE64, ZSTD_WASM_BYTES);
   try {
-    return new WebAssembly.Module(new Uint8Array(bytes));
+    return new WebAssembly.Module(bytes);
   } catch (cause) {
     throw new Qcow2Error('UNSUPPORTED', 'zstd does not compile: this host forbids WebAssembly', { cause });
   }

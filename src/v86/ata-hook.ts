@@ -40,20 +40,22 @@ const METHODS = [
   'cancel_io_operations',
   'push_irq',
 ] as const;
-const NUMBERS = ['status_reg', 'error_reg', 'current_command'] as const;
+/** What has to be of a type, by where it is. */
+const FIELDS = [
+  ['number', 'status_reg', 'error_reg', 'current_command', 'channel.irq', 'channel.dma_status'],
+  ['function', 'cpu.device_lower_irq'],
+] as const;
 
 /** What the hook needs and `candidate` lacks, by name; empty where the seam is whole. */
 export function missingFromSeam(candidate: unknown): string[] {
   if (!isRecord(candidate)) return ['the ATA interface that holds the disk'];
   const prototype: unknown = Object.getPrototypeOf(candidate);
   const missing: string[] = METHODS.filter((name) => !isRecord(prototype) || typeof prototype[name] !== 'function');
-  for (const name of NUMBERS) if (typeof candidate[name] !== 'number') missing.push(name);
   if (!('is_atapi' in candidate)) missing.push('is_atapi');
   if (!(candidate['data'] instanceof Uint8Array)) missing.push('data');
-  const { channel, cpu } = candidate;
-  if (!isRecord(channel) || typeof channel['irq'] !== 'number') missing.push('channel.irq');
-  if (!isRecord(channel) || typeof channel['dma_status'] !== 'number') missing.push('channel.dma_status');
-  if (!isRecord(cpu) || typeof cpu['device_lower_irq'] !== 'function') missing.push('cpu.device_lower_irq');
+  for (const [type, ...paths] of FIELDS) {
+    missing.push(...paths.filter((path) => typeof valueAt(candidate, path) !== type));
+  }
   return missing;
 }
 
@@ -79,6 +81,10 @@ export function installAtaHook(emulator: V86Emulator, disk: V86Disk): string[] {
 
 function isAtaInterface(candidate: unknown): candidate is AtaInterface {
   return missingFromSeam(candidate).length === 0;
+}
+
+function valueAt(candidate: unknown, path: string): unknown {
+  return path.split('.').reduce((value, name) => (isRecord(value) ? value[name] : undefined), candidate);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

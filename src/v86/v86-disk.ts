@@ -133,8 +133,8 @@ export class V86Disk implements V86DiskContract {
         // A cancelled read is answered too: v86 drops the bytes and forgets the request.
         if (epoch === this.epoch || options?.signal?.aborted) answer(data);
       },
-      failed: (error) => {
-        this.#report({ operation: 'read', offset, length, error });
+      failed: (cause) => {
+        this.#report(cause, 'read', offset, length);
         this.#failCommand('read', epoch, () => answer(new Uint8Array(length)));
       },
     });
@@ -161,7 +161,7 @@ export class V86Disk implements V86DiskContract {
       failed: (cause) => {
         pending.state = 'failed';
         if (offset < SECTOR_BYTES) this.#forgetSectorZero();
-        this.#report({ operation: 'write', offset, length, error: asQcow2Error(cause, 'write', offset, length) });
+        this.#report(cause, 'write', offset, length);
         this.#failCommand('write', epoch);
       },
     });
@@ -178,9 +178,7 @@ export class V86Disk implements V86DiskContract {
           resolve();
         },
         failed: (cause) => {
-          const error = asQcow2Error(cause, 'flush', 0, 0);
-          this.#report({ operation: 'flush', offset: 0, length: 0, error });
-          reject(error);
+          reject(this.#report(cause, 'flush', 0, 0));
         },
       });
     });
@@ -208,8 +206,8 @@ export class V86Disk implements V86DiskContract {
         if (offset === 0 && length >= SECTOR_BYTES && isCurrent) this.#sectorZero = data.slice(0, SECTOR_BYTES);
         answer(data);
       },
-      failed: (error) => {
-        this.#report({ operation: 'read', offset, length, error });
+      failed: (cause) => {
+        this.#report(cause, 'read', offset, length);
         // No guest waits here: v86 wants the geometry, finds no partition table and goes on. The BIOS then reads for real.
         answer(new Uint8Array(length));
       },
@@ -267,7 +265,7 @@ export class V86Disk implements V86DiskContract {
     offset: number,
     length: number,
     signal: AbortSignal | undefined,
-    outcome: { done(data: Uint8Array): void; failed(error: Qcow2Error): void },
+    outcome: { done(data: Uint8Array): void; failed(cause: unknown): void },
   ): void {
     this.#counts.reads++;
     this.#counts.readBytes += length;
@@ -277,7 +275,7 @@ export class V86Disk implements V86DiskContract {
       failed: (cause) => {
         // Nobody waits for a read that v86 has cancelled: that it was given up is no fault.
         if (signal?.aborted) outcome.done(new Uint8Array(length));
-        else outcome.failed(asQcow2Error(cause, 'read', offset, length));
+        else outcome.failed(cause);
       },
     });
   }
@@ -305,9 +303,12 @@ export class V86Disk implements V86DiskContract {
     this.#sectorZero = null;
   }
 
-  #report(fault: DiskFault): void {
+  /** Tells of what has failed; returns the error. */
+  #report(cause: unknown, operation: DiskFault['operation'], offset: number, length: number): Qcow2Error {
     this.#counts.errors++;
-    this.#onError(fault);
+    const error = asQcow2Error(cause, operation, offset, length);
+    this.#onError({ operation, offset, length, error });
+    return error;
   }
 }
 

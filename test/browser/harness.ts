@@ -38,11 +38,17 @@ export interface FolderServer {
 /**
  * Serves `folder` at `/` on a free port of 127.0.0.1.
  * @param mounts more folders, by the path they are seen under: `{ '/dist': 'dist' }`.
+ * @param headers of every answer.
  */
-export async function serveFolder(folder: string, mounts: Record<string, string> = {}): Promise<FolderServer> {
+export async function serveFolder(
+  folder: string,
+  mounts: Record<string, string> = {},
+  headers: Record<string, string> = {},
+): Promise<FolderServer> {
   const root = sirv(folder, { dev: true });
   const mounted = Object.entries(mounts).map(([prefix, path]) => ({ prefix, handler: sirv(path, { dev: true }) }));
   const server = createServer((request, response) => {
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     const found = mounted.find(({ prefix }) => request.url?.startsWith(`${prefix}/`));
     if (found === undefined) return root(request, response, () => notFound(request, response));
     request.url = request.url?.slice(found.prefix.length);
