@@ -131,7 +131,8 @@ export class PersistentBitmaps {
   /** Brings to the file what it does not have. Stable when it returns. Throws as `storeBitmaps` does; they stay marked in use then. */
   store(tables: BitmapTables): void {
     const list = this.#list ?? [];
-    if (list.some(({ entry, state }) => entry.inUse && state === 'consistent')) this.replace(tables, list);
+    const isDue = ({ entry, state, changed }: PersistentBitmap) => (entry.inUse || changed) && state === 'consistent';
+    if (list.some(isDue)) this.replace(tables, list);
   }
 
   /**

@@ -1,5 +1,5 @@
 /** A file that is being read is not written over, whatever name it goes by. */
-import { linkSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { useBuiltPrograms } from '../support/programs.js';
 
@@ -60,6 +60,23 @@ describe('a command refuses', () => {
     const words = "Could not open new backing file 'top': Could not open backing file: ";
     expect([code, err]).toEqual([1, `qemu-img: ${words}${lockWords('base', 'shared "write"')}`]);
     expectUnchanged(before);
+  });
+
+  test.each([
+    ['create -q -f qcow2 -b top -F qcow2 base', 'base'],
+    ['create -q -f qcow2 -o data_file=base -b top -F qcow2 new', 'base'],
+    ['convert -O qcow2 -o data_file=base base raw', 'base'],
+  ])('to write over what it reads, or what that stands on, and touches no other file: %s', (command, name) => {
+    const before = contents();
+    const { code, err } = img(...command.split(' '));
+    expect([code, err]).toEqual([
+      1,
+      expect.stringMatching(
+        new RegExp(`Failed to get "write" lock\\nIs another process using the image \\[${name}\\]`),
+      ),
+    ]);
+    expectUnchanged(before);
+    expect(existsSync(path('new'))).toBe(false);
   });
 
   test.each(['./base', 'link', 'other-name'])('to make an image of the name %s over the file itself', (name) => {
