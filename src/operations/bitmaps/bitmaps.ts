@@ -11,7 +11,7 @@ import { AUTOCLEAR_BITMAPS } from '../../format/features.js';
 import { EXTENSION_BITMAPS, findExtension } from '../../format/header-extensions.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { DirtyBits } from '../../metadata/dirty-bits.js';
-import type { BitmapState, PersistentBitmap } from '../../metadata/persistent-bitmaps.js';
+import { NOT_EXPORTED, type BitmapState, type PersistentBitmap } from '../../metadata/persistent-bitmaps.js';
 import type { GuestRange } from '../block-status.js';
 import { checkNewBitmap, defaultGranularity, type NewBitmap } from './new-bitmap.js';
 
@@ -66,7 +66,7 @@ export function addBitmap(image: Qcow2Image, bitmap: NewBitmap): BitmapInfo {
     state: 'consistent',
     bits: new DirtyBits(image.size, granularity),
     changed: true,
-    exported: null,
+    ...NOT_EXPORTED,
   };
   replaceAll(image, (list) => [...list, added]);
   return infoOf(added);
@@ -84,7 +84,7 @@ export function clearBitmap(image: Qcow2Image, name: string): void {
     ...bitmap,
     bits: new DirtyBits(image.size, granularityOf(bitmap)),
     changed: true,
-    exported: null,
+    ...NOT_EXPORTED,
   }));
 }
 
@@ -117,7 +117,7 @@ export function mergeBitmap(
   const { tables } = image;
   const bits = tables.bitmaps.bitsOf(tables, target).copy();
   bits.merge(other);
-  change(image, name, (bitmap) => ({ ...bitmap, bits, changed: true, exported: null }));
+  change(image, name, (bitmap) => ({ ...bitmap, bits, changed: true, ...NOT_EXPORTED }));
 }
 
 /** What is marked, in order. The disk must not be changed meanwhile. Throws as `clearBitmap`. */
