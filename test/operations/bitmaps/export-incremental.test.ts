@@ -14,6 +14,7 @@ import {
   listSnapshots,
   MemoryStorage,
   newEncryption,
+  NotResident,
   openChain,
   openImage,
   Qcow2Error,
@@ -32,10 +33,13 @@ import { FailingStorage } from '../../storage/failing.js';
 
 const SIZE = 1_200_128;
 
-function newImage(options: Partial<CreateOptions> = {}): { storage: MemoryStorage; image: Qcow2Image } {
+function newImage(
+  options: Partial<CreateOptions> = {},
+  backing: Qcow2Image | null = null,
+): { storage: MemoryStorage; image: Qcow2Image } {
   const storage = new MemoryStorage();
   createImage(storage, { size: SIZE, clusterSize: 4096, ...options });
-  return { storage, image: openImage(storage) };
+  return { storage, image: openImage(storage, { backing }) };
 }
 
 /** What a site keeps: a base, and increments by their names, each over the one before. */
@@ -253,6 +257,37 @@ describe('an increment', () => {
     confirmIncrement(image, 'backup', token);
     confirmIncrement(image, 'other', runToEnd(others));
     expect([dirtyBytes(image, 'backup'), dirtyBytes(image, 'other')]).toEqual([0, 0]);
+  });
+
+  it('takes the marks of its own bitmap alone, though the name of another differs by a byte order mark only', () => {
+    const { image, storage } = newImage();
+    addBitmap(image, { name: 'backup' });
+    addBitmap(image, { name: '\ufeffbackup' });
+    image.write(0, new Uint8Array(100));
+    image.close();
+    const again = openImage(storage);
+    confirmIncrement(again, 'backup', runToEnd(exportIncremental(again, 'backup', new MemoryStorage())));
+    expect([dirtyBytes(again, 'backup'), dirtyBytes(again, '\ufeffbackup')]).toEqual([0, 4096]);
+  });
+
+  it('goes on after a step that had to wait for bytes of a base', () => {
+    const base = new FailingStorage(newImage().storage.toBytes());
+    const whole = openImage(base);
+    whole.write(0, new Uint8Array(SIZE).fill(5));
+    whole.flush();
+    const { image } = newImage({ backing: { name: 'base', format: 'qcow2' } }, openImage(base, { readOnly: true }));
+    // What is marked reaches past the cluster that is written, so that the base is read.
+    addBitmap(image, { name: 'backup', granularity: 65536 });
+    image.write(100, Uint8Array.of(1));
+    const target = new MemoryStorage();
+    const steps = exportIncremental(image, 'backup', target);
+    base.failOn('read', new NotResident('not here', async () => {}));
+    expect(() => steps.next()).toThrow(NotResident);
+    base.heal();
+    confirmIncrement(image, 'backup', runToEnd(steps));
+    expect(dirtyBytes(image, 'backup')).toBe(0);
+    const copied = readWhole(openImage(target, { readOnly: true })).subarray(0, 65536);
+    expectSameBytes(copied, readWhole(image).subarray(0, 65536), 'the increment');
   });
 
   it('of a bitmap that was cleared meanwhile, or removed and added anew, is not taken for one of what came after', () => {
