@@ -18,7 +18,7 @@ import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
 import type { JobOptions } from './worker/job-options.js';
-import type { ExportIncrementOptions } from './worker/opfs-bitmaps.js';
+import type { ExportedIncrement, ExportIncrementOptions } from './worker/opfs-bitmaps.js';
 import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
@@ -33,6 +33,7 @@ export type {
   DiskInfo,
   DiskStats,
   EncryptionSettings,
+  ExportedIncrement,
   ExportIncrementOptions,
   ExportOptions,
   JobOptions,
