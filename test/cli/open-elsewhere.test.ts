@@ -7,15 +7,24 @@ const programs = useBuiltPrograms();
 const { path } = programs;
 const img = (...args: string[]) => programs.run('qcow2-img', ...args);
 
+/** The images as they were made for the first test. */
+const images = new Map<string, Buffer>();
+
 beforeEach(() => {
-  img('create', '-q', '-f', 'qcow2', 'base', '1M');
-  programs.run('qcow2-io', '-c', 'write -q -P 5 0 64k', 'base');
-  img('create', '-q', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', 'top');
-  img('create', '-q', '-f', 'qcow2', '-o', 'data_file=data', 'outside', '1M');
+  if (images.size === 0) makeImages();
+  else for (const [name, bytes] of images) writeFileSync(path(name), bytes);
   writeFileSync(path('raw'), Buffer.alloc(2 ** 20, 7));
   symlinkSync('base', path('link'));
   linkSync(path('base'), path('other-name'));
 });
+
+function makeImages(): void {
+  img('create', '-q', '-f', 'qcow2', 'base', '1M');
+  programs.run('qcow2-io', '-c', 'write -q -P 5 0 64k', 'base');
+  img('create', '-q', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', 'top');
+  img('create', '-q', '-f', 'qcow2', '-o', 'data_file=data', 'outside', '1M');
+  for (const name of ['base', 'top', 'outside', 'data']) images.set(name, readFileSync(path(name)));
+}
 
 const FILES = ['base', 'top', 'outside', 'data', 'raw'];
 
