@@ -14,7 +14,7 @@ import { newEncryption, type EncryptionSettings } from '../../image/unlock-image
 import { NodeFileStorage } from '../../storage/node-file.js';
 import { alignUp } from '../../util/integers.js';
 import { sequence, singleStep, type Steps } from '../../util/steps.js';
-import { forgetFile, identityOf, noteFile } from '../graph/open-files.js';
+import { forgetFile, identityAt, identityOf, noteFile } from '../graph/open-files.js';
 import type { Secrets } from '../graph/secrets.js';
 import { errorWords } from '../text/errno.js';
 import { fullBackingName } from '../text/file-name.js';
@@ -57,8 +57,8 @@ export async function makeImage({ fileName, format, values, secrets, interrupts 
 }
 
 class FilesUnderWay implements NewFiles {
-  /** By device and inode: the path may be a link, or another file's by the time it is removed. */
-  readonly #begun: { readonly path: string; readonly identity: string }[] = [];
+  /** Paths, by device and inode: a path may be a link, or another file's by the time it is removed. */
+  readonly #begun = new Map<string, string>();
 
   readonly #open: NodeFileStorage[] = [];
 
@@ -93,7 +93,7 @@ class FilesUnderWay implements NewFiles {
   }
 
   #note(path: string, storage: NodeFileStorage): void {
-    this.#begun.push({ path, identity: identityOf(storage.descriptor) });
+    this.#begun.set(identityOf(storage.descriptor), path);
   }
 
   #attempt<T>(path: string, action: () => T): T {
@@ -126,10 +126,10 @@ class FilesUnderWay implements NewFiles {
 
   /** Devices and pipes stay. */
   remove(): void {
-    for (const { path, identity } of this.#begun.splice(0)) {
-      const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
-      if (stats?.isFile() === true && `${stats.dev}:${stats.ino}` === identity) unlinkSync(realpathSync(path));
+    for (const [identity, path] of this.#begun) {
+      if (identityAt(path) === identity && statSync(path).isFile()) unlinkSync(realpathSync(path));
     }
+    this.#begun.clear();
   }
 }
 
@@ -167,8 +167,8 @@ async function makeQcow2(path: string, settings: Qcow2Settings, { files, interru
 
 /** A file that is to show through what comes to be in its place. */
 function refuseOwnBacking(path: string, backing: string | null): void {
-  const [own, below] = [path, backing ?? ''].map((name) => statSync(name, { bigint: true, throwIfNoEntry: false }));
-  if (own === undefined || below === undefined || own.dev !== below.dev || own.ino !== below.ino) return;
+  const own = identityAt(path);
+  if (own === null || backing === null || own !== identityAt(backing)) return;
   throw new CliError('Error: Trying to create an image with the same filename as the backing file');
 }
 

@@ -4,7 +4,6 @@ import {
   addBitmap,
   bitmapUsage,
   clearBitmap,
-  createImage,
   dirtyBytes,
   disableBitmap,
   exportIncremental,
@@ -12,38 +11,10 @@ import {
   MemoryStorage,
   mergeBitmap,
   openImage,
-  Qcow2Error,
   removeBitmap,
-  type NewBitmap,
 } from '../../../src/index.js';
-import { Qcow2Bytes } from '../../support/qcow2-bytes.js';
-import { extensionAt, rawBitmaps } from '../../support/raw-bitmaps.js';
-
-function imageBytes(bitmaps: readonly NewBitmap[]): Uint8Array<ArrayBuffer> {
-  const storage = new MemoryStorage();
-  createImage(storage, { size: 2 ** 20, clusterSize: 4096 });
-  const image = openImage(storage);
-  for (const bitmap of bitmaps) addBitmap(image, bitmap);
-  image.close();
-  return storage.toBytes();
-}
-
-/** The file with its bitmap directory changed by hand; `directory` is where that lies. */
-function changed(bytes: Uint8Array, change: (file: Qcow2Bytes, directory: number) => void): Uint8Array<ArrayBuffer> {
-  const file = new Qcow2Bytes(bytes);
-  change(file, file.u64(extensionAt(file)! + 16));
-  return new Uint8Array(file.bytes);
-}
-
-function code(call: () => unknown): string {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof Qcow2Error) return error.code;
-    throw error;
-  }
-  return 'nothing';
-}
+import { rawBitmaps } from '../../support/raw-bitmaps.js';
+import { changed, code, imageBytes } from './bitmap-files.js';
 
 describe('names', () => {
   it('that differ by a byte order mark are two names, also when the image is opened anew', () => {
