@@ -105,7 +105,12 @@ export {
   type BitmapInfo,
   type BitmapUsage,
 } from './operations/bitmaps/bitmaps.js';
-export { confirmIncrement, exportIncremental, type IncrementOptions } from './operations/bitmaps/export-incremental.js';
+export {
+  confirmIncrement,
+  exportIncremental,
+  type IncrementOptions,
+  type IncrementToken,
+} from './operations/bitmaps/export-incremental.js';
 export { newBitmapProblem, type NewBitmap, type NewBitmapProblem } from './operations/bitmaps/new-bitmap.js';
 export type { BitmapState } from './metadata/persistent-bitmaps.js';
 export { makeEmpty, type EmptyOptions } from './operations/make-empty.js';

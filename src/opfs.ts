@@ -22,7 +22,7 @@ import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file
 import { checkFileName } from './worker/file-names.js';
 import type { JobOptions } from './worker/job-options.js';
 import type { AllowedBase } from './worker/network-bases.js';
-import type { ExportIncrementOptions } from './worker/opfs-bitmaps.js';
+import type { ExportedIncrement, ExportIncrementOptions } from './worker/opfs-bitmaps.js';
 import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
@@ -39,6 +39,7 @@ export type {
   DiskInfo,
   DiskStats,
   EncryptionSettings,
+  ExportedIncrement,
   ExportIncrementOptions,
   ExportOptions,
   JobOptions,

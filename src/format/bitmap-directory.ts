@@ -44,6 +44,7 @@ export interface BitmapsExtension {
 }
 
 export interface BitmapEntry {
+  /** Two of an image may read alike: what is no UTF-8 reads as U+FFFD. Their bytes differ. */
   readonly name: string;
   /** `name` as the directory has it. */
   readonly nameBytes: Uint8Array;
@@ -162,6 +163,17 @@ export function bitmapEntryBytes({ nameBytes, extraData }: Pick<BitmapEntry, 'na
   return alignUp(ENTRY_BYTES + extraData.length + nameBytes.length, 8);
 }
 
+/** What is no UTF-8 reads as U+FFFD, and a byte order mark stays. */
+export function decodeBitmapName(nameBytes: Uint8Array): string {
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(nameBytes);
+}
+
+/** Null for a name that would not come back: half a surrogate pair becomes another character, and QEMU's strings end at a NUL. */
+export function encodeBitmapName(name: string): Uint8Array | null {
+  const nameBytes = new TextEncoder().encode(name);
+  return !name.includes('\0') && decodeBitmapName(nameBytes) === name ? nameBytes : null;
+}
+
 /** Bytes of a bitmap for a disk of `diskSize` bytes. */
 export function bitmapBytes(diskSize: number, granularityBits: number): number {
   return divideUp(divideUp(diskSize, 2 ** granularityBits), 8);
@@ -199,7 +211,7 @@ function decodeEntry(
   if (type !== TYPE_DIRTY_TRACKING) throw new Qcow2Error('BAD_IMAGE', `type of ${what} is ${type}; it must be 1`);
   const nameBytes = directory.slice(nameAt, nameAt + nameLength);
   const entry: BitmapEntry = {
-    name: new TextDecoder().decode(nameBytes),
+    name: decodeBitmapName(nameBytes),
     nameBytes,
     tableOffset: getUint64(view, at, 'bitmap_table_offset'),
     tableEntries: view.getUint32(at + 8),

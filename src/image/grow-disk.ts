@@ -55,8 +55,14 @@ export function prepareResize(tables: ChangeableTables): void {
   tables.bitmaps.beforeResize(tables);
 }
 
-/** Gives the disk its size; what the L1 table maps of it is stable then. */
-export function publishSize({ writable, l1, bitmaps }: ChangeableTables, size: number): void {
+/**
+ * Gives the disk its size; what the L1 table maps of it is stable then. Bitmaps may have been added or stored since the resize began:
+ * none in the file may be valid for a disk of the old size.
+ */
+export function publishSize(tables: ChangeableTables, size: number): void {
+  const { writable, l1, bitmaps } = tables;
+  bitmaps.checkResize(tables, size);
+  bitmaps.beforeResize(tables);
   writable.order.publishSizeAndL1(size, l1.offset, l1.entries);
   bitmaps.resize(size);
 }

@@ -19,6 +19,7 @@ import { isQcow2Error, Qcow2Error } from '../errors.js';
 import { bitmapBytes, type BitmapEntry } from '../format/bitmap-directory.js';
 import { AUTOCLEAR_BITMAPS } from '../format/features.js';
 import { MAX_BITMAP_BYTES } from '../format/limits.js';
+import { equalAt } from '../util/bytes.js';
 import { storeBitmaps, type BitmapToStore } from './bitmap-writer.js';
 import { DirtyBits } from './dirty-bits.js';
 import { readBitmapBits, readBitmapDirectory, rewriteFlags, type BitmapTables } from './stored-bitmaps.js';
@@ -40,7 +41,20 @@ export interface PersistentBitmap {
   readonly changed: boolean;
   /** What an export is at: stored with the others until it has arrived. */
   readonly exported: DirtyBits | null;
+  /** Whose that is; null where `exported` is. */
+  readonly pending: PendingExport | null;
 }
+
+/** An export of which nobody has said yet that it has arrived. */
+export interface PendingExport {
+  /** Of this export alone, also among those of other times and images. */
+  readonly token: string;
+  /** Its file is whole and stable, so that it may arrive. */
+  readonly ended: boolean;
+}
+
+/** Of a bitmap whose marks are all in one place. */
+export const NOT_EXPORTED = { exported: null, pending: null } as const;
 
 /** What marks of a change are set in. */
 interface Tracked {
@@ -131,7 +145,8 @@ export class PersistentBitmaps {
   /** Brings to the file what it does not have. Stable when it returns. Throws as `storeBitmaps` does; they stay marked in use then. */
   store(tables: BitmapTables): void {
     const list = this.#list ?? [];
-    if (list.some(({ entry, state }) => entry.inUse && state === 'consistent')) this.replace(tables, list);
+    const isDue = ({ entry, state, changed }: PersistentBitmap) => (entry.inUse || changed) && state === 'consistent';
+    if (list.some(isDue)) this.replace(tables, list);
   }
 
   /**
@@ -145,10 +160,13 @@ export class PersistentBitmaps {
     this.#tracked = null;
   }
 
-  /** Puts the bits of one in place, without storing anything: for what an export has taken over. */
-  exchange(name: string, change: (bitmap: PersistentBitmap) => PersistentBitmap): void {
+  /**
+   * Puts the bits of one in place, without storing anything: for what an export has taken over. It is named by bytes, as names that are
+   * no UTF-8 may read alike.
+   */
+  exchange(nameBytes: Uint8Array, change: (bitmap: PersistentBitmap) => PersistentBitmap): void {
     if (this.#list === null) return;
-    this.#list = this.#list.map((bitmap) => (bitmap.entry.name === name ? change(bitmap) : bitmap));
+    this.#list = this.#list.map((bitmap) => (hasName(bitmap, nameBytes) ? change(bitmap) : bitmap));
     // Marked in the file already: the same bitmaps are tracked, by other bits.
     this.#tracked &&= this.#enabled();
   }
@@ -166,7 +184,7 @@ export class PersistentBitmaps {
       this.#list = (directory?.entries ?? []).map((entry) => {
         const foreign = entry.extraData.length > 0 && !entry.extraDataCompatible;
         const state = entry.inUse ? 'inconsistent' : foreign ? 'foreign' : 'consistent';
-        return { entry, state, bits: null, changed: false, exported: null };
+        return { entry, state, bits: null, changed: false, ...NOT_EXPORTED };
       });
     } catch (error) {
       if (!isQcow2Error(error, 'BAD_IMAGE') && !isQcow2Error(error, 'LIMIT')) throw error;
@@ -198,6 +216,10 @@ export class PersistentBitmaps {
       return { ...bitmap, state: 'inconsistent' };
     }
   }
+}
+
+function hasName({ entry }: PersistentBitmap, nameBytes: Uint8Array): boolean {
+  return entry.nameBytes.length === nameBytes.length && equalAt(entry.nameBytes, 0, nameBytes);
 }
 
 /** As it is to be in the file: valid, unless it was found otherwise. */

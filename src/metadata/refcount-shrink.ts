@@ -23,7 +23,11 @@ export function shrinkRefcounts(tables: ChangeableTables): void {
     storage.flush();
     caches[1]!.forget(block, geometry.clusterSize);
     const cluster = block / geometry.clusterSize;
-    if (Math.floor(cluster / geometry.refcountBlockEntries) !== index) refcounts.add(cluster, 1, -1);
+    const counting = Math.floor(cluster / geometry.refcountBlockEntries);
+    if (counting === index) continue;
+    refcounts.add(cluster, 1, -1);
+    // A block may lie behind the clusters that it counts: then the one that counts it has been looked at already.
+    if (counting > index) index = counting + 1;
   }
   refcounts.write();
   storage.flush();

@@ -26,7 +26,7 @@ import { encodeOnes } from '../metadata/refcount-ones.js';
 import { shrinkRefcounts } from '../metadata/refcount-shrink.js';
 import { setUint64, viewOf } from '../util/big-endian.js';
 import { divideUp } from '../util/integers.js';
-import { sequence, singleStep, type Steps } from '../util/steps.js';
+import { sequence, singleStep, stepsOf, type Steps } from '../util/steps.js';
 
 /** Header, refcount table and refcount block: one cluster each, before the L1 table. */
 const CLUSTERS_BEFORE_L1 = 3;
@@ -40,11 +40,20 @@ export interface EmptyOptions {
 export function makeEmpty(image: Qcow2Image, { committed = false }: EmptyOptions = {}): Steps {
   if (canLayOutAnew(image.changeableTables())) return singleStep('emptying the image', () => layOutAnew(image));
   return sequence([
-    () => singleStep('preparing', () => image.changeableTables().beforeGuestWrite(0, committed ? 0 : image.size)),
-    () => unmapFrom(image, 0),
+    () => unmapMarked(image, committed ? 0 : image.size),
     () => singleStep('shrinking the file', () => shrinkRefcounts(image.changeableTables())),
     () => emptyDataFile(image),
   ]);
+}
+
+/** Bitmaps may be stored between two steps, so each step tells them that the first `length` bytes change. */
+function unmapMarked(image: Qcow2Image, length: number): Steps {
+  const steps = unmapFrom(image, 0);
+  return stepsOf(() => {
+    image.changeableTables().beforeGuestWrite(0, length);
+    const step = steps.next();
+    return step.done === true ? null : step.value;
+  });
 }
 
 function canLayOutAnew({ header, geometry, l1 }: ChangeableTables): boolean {

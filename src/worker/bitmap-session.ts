@@ -47,7 +47,7 @@ function carryOut(image: Qcow2Image, change: BitmapChange): void {
     case 'merge':
       return mergeBitmap(image, change.name, { name: change.source });
     case 'confirm':
-      return confirmIncrement(image, change.name);
+      return confirmIncrement(image, change.name, change.token);
     case 'store':
       return storeBitmaps(image);
   }

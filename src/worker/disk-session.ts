@@ -7,11 +7,12 @@
 import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
+import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import { settle } from '../storage/not-resident.js';
 import { BitmapSession } from './bitmap-session.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
-import { exportJob } from './export-job.js';
+import { exportJob, type ExportJob } from './export-job.js';
 import type { ImageFiles } from './image-files.js';
 import { carryOut, type BetweenSteps } from './job.js';
 import type { Bytes, ExportContent, ExportedFile } from './protocol.js';
@@ -112,8 +113,8 @@ export class DiskSession {
     try {
       const settings = content.of === 'file' ? undefined : content.encryption;
       const encryption = settings === undefined ? undefined : await newEncryption(settings, { signal });
-      await this.#exportTo(temporary.name, content, { encryption, between });
-      return { blob: await this.#files.blob(temporary.name), lock: temporary.lock };
+      const token = await this.#exportTo(temporary.name, content, { encryption, between });
+      return { blob: await this.#files.blob(temporary.name), lock: temporary.lock, token };
     } catch (error) {
       await this.#removeLastExport();
       throw error;
@@ -139,12 +140,17 @@ export class DiskSession {
     this.#disk.close();
   }
 
-  /** Wipes the key of `encryption`, whatever happens. */
-  async #exportTo(name: string, content: ExportContent, { encryption, between }: ExportTools): Promise<void> {
+  /** Resolves with the token of an increment. Wipes the key of `encryption`, whatever happens. */
+  async #exportTo(
+    name: string,
+    content: ExportContent,
+    { encryption, between }: ExportTools,
+  ): Promise<IncrementToken | null> {
     try {
       const file = await this.#files.open(name, 'read-write');
       try {
-        await carryOut(await settle(() => exportJob(this.#disk.image, file, content, encryption)), between);
+        const job: ExportJob = await settle(() => exportJob(this.#disk.image, file, content, encryption));
+        return (await carryOut<IncrementToken | void>(job, between)) ?? null;
       } finally {
         file.close();
       }

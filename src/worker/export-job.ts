@@ -9,22 +9,30 @@ import { createImage, type CreateOptions } from '../image/create.js';
 import { openImage } from '../image/open.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import type { NewEncryption } from '../image/unlock-image.js';
-import { exportIncremental } from '../operations/bitmaps/export-incremental.js';
+import { exportIncremental, type IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import { copiedEncryption } from '../operations/copy-encryption.js';
 import { copyDisk } from '../operations/copy-disk.js';
 import { copyWithSnapshots, layoutForCopy } from '../operations/snapshots/copy-with-snapshots.js';
 import { openSnapshot } from '../operations/snapshots/open-snapshot.js';
 import type { Storage } from '../storage/storage.js';
 import { alignUp } from '../util/integers.js';
+import type { Progress } from '../util/progress.js';
 import { stepsOf, type Steps } from '../util/steps.js';
 import { copyFile } from './copy-file.js';
 import type { ExportContent } from './protocol.js';
 
+export type ExportJob = Steps | IterableIterator<Progress, IncrementToken>;
+
 /**
- * Writes what is asked for to `file`, which is empty. @param encryption of the copy, the caller's to wipe; not for `file`. Throws
+ * Writes what is asked for to `file`, which is empty. An increment results in its token. @param encryption of the copy, the caller's to wipe; not for `file`. Throws
  * `NOT_FOUND` for a snapshot that there is none of.
  */
-export function exportJob(image: Qcow2Image, file: Storage, content: ExportContent, encryption?: NewEncryption): Steps {
+export function exportJob(
+  image: Qcow2Image,
+  file: Storage,
+  content: ExportContent,
+  encryption?: NewEncryption,
+): ExportJob {
   if (content.of === 'file') {
     // Opened anew, the file is marked clean; with lazy refcounts a flush alone would leave it dirty.
     image.reopen({});

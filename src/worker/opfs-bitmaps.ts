@@ -2,13 +2,15 @@
  * The bitmaps of a disk in OPFS, as the page has them: which parts have changed, and backups in increments. Each call is one
  * request to the disk's worker.
  */
+import { Qcow2Error } from '../errors.js';
 import type { BitmapUsage } from '../operations/bitmaps/bitmaps.js';
+import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import type { NewBitmap } from '../operations/bitmaps/new-bitmap.js';
 import type { NewBackingFile } from '../operations/change-backing.js';
 import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { WorkerClient } from './client.js';
 import type { JobOptions } from './job-options.js';
-import type { BitmapChange, ExportContent } from './protocol.js';
+import type { BitmapChange, ExportContent, ExportedFile } from './protocol.js';
 
 export interface ExportIncrementOptions extends JobOptions {
   /** What the increment records as its backing file: the one before, or the base. Unless told it records none. */
@@ -17,13 +19,23 @@ export interface ExportIncrementOptions extends JobOptions {
   readonly encryption?: EncryptionSettings;
 }
 
+export interface ExportedIncrement {
+  /** As that of `exportImage`. */
+  readonly blob: Blob;
+  /** For `confirmIncrement`, once the blob has arrived. */
+  readonly token: IncrementToken;
+}
+
+/** What the worker has exported, its file kept for this page. */
+export type ExportToPage = (content: ExportContent, options: JobOptions) => Promise<ExportedFile>;
+
 /** Rejects with `NOT_FOUND` for a bitmap that there is none of, `UNSUPPORTED` for one that is not consistent, and as the engine throws. */
 export class OpfsBitmaps {
   readonly #client: WorkerClient;
-  readonly #export: (content: ExportContent, options: JobOptions) => Promise<Blob>;
+  readonly #export: ExportToPage;
 
   /** @param exportContent an export of the disk. */
-  constructor(client: WorkerClient, exportContent: (content: ExportContent, options: JobOptions) => Promise<Blob>) {
+  constructor(client: WorkerClient, exportContent: ExportToPage) {
     this.#client = client;
     this.#export = exportContent;
   }
@@ -71,16 +83,21 @@ export class OpfsBitmaps {
    * What has changed since the last increment that was confirmed, or since the bitmap was added, as a qcow2 over it. Otherwise as
    * `exportImage`: of one moment, writes wait meanwhile. Until it is confirmed it belongs to the next increment, too.
    */
-  exportIncrement(name: string, options: ExportIncrementOptions = {}): Promise<Blob> {
+  async exportIncrement(name: string, options: ExportIncrementOptions = {}): Promise<ExportedIncrement> {
     const { backing, encryption, ...job } = options;
     const recorded = backing === undefined ? {} : { backing };
     const encrypted = encryption === undefined ? {} : { encryption };
-    return this.#export({ of: 'increment', bitmap: name, ...recorded, ...encrypted }, job);
+    const { blob, token } = await this.#export({ of: 'increment', bitmap: name, ...recorded, ...encrypted }, job);
+    if (token === null) throw new Qcow2Error('IO', 'the worker did not say which export this was');
+    return { blob, token };
   }
 
-  /** The last increment has arrived where it is to be; the next one need not have its content. */
-  confirmIncrement(name: string): Promise<void> {
-    return this.#change({ do: 'confirm', name });
+  /**
+   * The increment has arrived where it is to be; the next one need not have its content. Rejects with `BAD_ARGUMENT` unless the token is
+   * that of the last one since the disk was opened.
+   */
+  confirmIncrement(name: string, token: IncrementToken): Promise<void> {
+    return this.#change({ do: 'confirm', name, token });
   }
 
   async #change(change: BitmapChange): Promise<void> {

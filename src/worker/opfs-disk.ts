@@ -11,7 +11,7 @@ import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
 import { OpfsBitmaps } from './opfs-bitmaps.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
-import type { Bytes, DerivationLimit, ExportContent, NewPassphrase } from './protocol.js';
+import type { Bytes, DerivationLimit, ExportContent, ExportedFile, NewPassphrase } from './protocol.js';
 import type { DiskInfo, DiskStats, ReadOptions, RemoteDisk } from './remote-disk.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
@@ -113,20 +113,20 @@ export class OpfsDisk implements RemoteDisk {
    * after the disk was closed.
    * @throws Qcow2Error `NOT_FOUND` (no such snapshot), `NO_SPACE`, `IO`, `ABORTED`.
    */
-  exportImage(options: ExportOptions = {}): Promise<Blob> {
+  async exportImage(options: ExportOptions = {}): Promise<Blob> {
     const { snapshot, snapshots = true, encryption, ...job } = options;
     const encrypted = encryption === undefined ? {} : { encryption };
     const of =
       snapshot === undefined ? ({ of: 'disk', snapshots } as const) : ({ of: 'snapshot', key: snapshot } as const);
-    return this.#export({ ...of, ...encrypted }, job);
+    return (await this.#export({ ...of, ...encrypted }, job)).blob;
   }
 
   /**
    * The file of the disk as it is now, byte for byte, with all that is in it; otherwise as `exportImage`. It is faster, and
    * NOT the whole disk where `info.backingFile` names a backing file: QEMU then needs that file beside this one.
    */
-  exportFile(options: JobOptions = {}): Promise<Blob> {
-    return this.#export({ of: 'file' }, options);
+  async exportFile(options: JobOptions = {}): Promise<Blob> {
+    return (await this.#export({ of: 'file' }, options)).blob;
   }
 
   /**
@@ -166,12 +166,12 @@ export class OpfsDisk implements RemoteDisk {
     this.#client.end();
   }
 
-  async #export(content: ExportContent, { onProgress, signal }: JobOptions): Promise<Blob> {
+  async #export(content: ExportContent, { onProgress, signal }: JobOptions): Promise<ExportedFile> {
     const signals = signal === undefined ? this.#exports.signal : AbortSignal.any([signal, this.#exports.signal]);
-    const { blob, lock } = await this.#client.call({ kind: 'export', content }, { onProgress, signal: signals });
+    const exported = await this.#client.call({ kind: 'export', content }, { onProgress, signal: signals });
     // The worker holds the lock too, until it ends; from then on it is this page that keeps the file.
     this.#exportedFile?.release();
-    this.#exportedFile = await takeLock(lock, 'shared', 0);
-    return blob;
+    this.#exportedFile = await takeLock(exported.lock, 'shared', 0);
+    return exported;
   }
 }

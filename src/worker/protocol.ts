@@ -23,6 +23,7 @@
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
 import type { BitmapUsage } from '../operations/bitmaps/bitmaps.js';
+import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import type { NewBitmap } from '../operations/bitmaps/new-bitmap.js';
 import type { NewBackingFile } from '../operations/change-backing.js';
 import type { ErrorCode } from '../errors.js';
@@ -206,12 +207,13 @@ export interface ListBitmapsRequest {
 }
 
 /**
- * `confirm`: the increment that was exported last has arrived. `store`: what has changed is written down, as it is when the disk is
+ * `confirm`: the increment of that token has arrived. `store`: what has changed is written down, as it is when the disk is
  * closed.
  */
 export type BitmapChange =
   | { readonly do: 'add'; readonly bitmap: NewBitmap }
-  | { readonly do: 'remove' | 'clear' | 'enable' | 'disable' | 'confirm'; readonly name: string }
+  | { readonly do: 'remove' | 'clear' | 'enable' | 'disable'; readonly name: string }
+  | { readonly do: 'confirm'; readonly name: string; readonly token: IncrementToken }
   | { readonly do: 'merge'; readonly name: string; readonly source: string }
   | { readonly do: 'store' };
 
@@ -340,6 +342,8 @@ export interface ExportedFile {
   readonly blob: Blob;
   /** The lock that keeps the temporary file behind `blob` from being cleaned up. */
   readonly lock: string;
+  /** Of an increment; null of anything else. */
+  readonly token: IncrementToken | null;
 }
 
 /** What each request is answered with. */

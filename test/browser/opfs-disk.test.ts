@@ -102,8 +102,8 @@ describe('a disk in OPFS', () => {
       await reload(page);
       await openDisk(page, 'increments.qcow2');
       const bytes = await page.evaluate(async (over) => {
-        const blob = await window.disk.bitmaps.exportIncrement('backup', { backing: over });
-        await window.disk.bitmaps.confirmIncrement('backup');
+        const { blob, token } = await window.disk.bitmaps.exportIncrement('backup', { backing: over });
+        await window.disk.bitmaps.confirmIncrement('backup', token);
         return [...new Uint8Array(await blob.arrayBuffer())];
       }, backing);
       last = join(scratch, `increment-${turn}.qcow2`);

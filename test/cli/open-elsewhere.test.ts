@@ -1,5 +1,5 @@
 /** A file that is being read is not written over, whatever name it goes by. */
-import { linkSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { useBuiltPrograms } from '../support/programs.js';
 
@@ -7,15 +7,24 @@ const programs = useBuiltPrograms();
 const { path } = programs;
 const img = (...args: string[]) => programs.run('qcow2-img', ...args);
 
+/** The images as they were made for the first test. */
+const images = new Map<string, Buffer>();
+
 beforeEach(() => {
-  img('create', '-q', '-f', 'qcow2', 'base', '1M');
-  programs.run('qcow2-io', '-c', 'write -q -P 5 0 64k', 'base');
-  img('create', '-q', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', 'top');
-  img('create', '-q', '-f', 'qcow2', '-o', 'data_file=data', 'outside', '1M');
+  if (images.size === 0) makeImages();
+  else for (const [name, bytes] of images) writeFileSync(path(name), bytes);
   writeFileSync(path('raw'), Buffer.alloc(2 ** 20, 7));
   symlinkSync('base', path('link'));
   linkSync(path('base'), path('other-name'));
 });
+
+function makeImages(): void {
+  img('create', '-q', '-f', 'qcow2', 'base', '1M');
+  programs.run('qcow2-io', '-c', 'write -q -P 5 0 64k', 'base');
+  img('create', '-q', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', 'top');
+  img('create', '-q', '-f', 'qcow2', '-o', 'data_file=data', 'outside', '1M');
+  for (const name of ['base', 'top', 'outside', 'data']) images.set(name, readFileSync(path(name)));
+}
 
 const FILES = ['base', 'top', 'outside', 'data', 'raw'];
 
@@ -60,6 +69,23 @@ describe('a command refuses', () => {
     const words = "Could not open new backing file 'top': Could not open backing file: ";
     expect([code, err]).toEqual([1, `qemu-img: ${words}${lockWords('base', 'shared "write"')}`]);
     expectUnchanged(before);
+  });
+
+  test.each([
+    ['create -q -f qcow2 -b top -F qcow2 base', 'base'],
+    ['create -q -f qcow2 -o data_file=base -b top -F qcow2 new', 'base'],
+    ['convert -O qcow2 -o data_file=base base raw', 'base'],
+  ])('to write over what it reads, or what that stands on, and touches no other file: %s', (command, name) => {
+    const before = contents();
+    const { code, err } = img(...command.split(' '));
+    expect([code, err]).toEqual([
+      1,
+      expect.stringMatching(
+        new RegExp(`Failed to get "write" lock\\nIs another process using the image \\[${name}\\]`),
+      ),
+    ]);
+    expectUnchanged(before);
+    expect(existsSync(path('new'))).toBe(false);
   });
 
   test.each(['./base', 'link', 'other-name'])('to make an image of the name %s over the file itself', (name) => {

@@ -72,6 +72,8 @@ interface Recording {
   readonly storage: RecordingStorage;
   readonly stored: readonly StoredState[];
   readonly history: GuestHistory;
+  /** How many events there were before each change that the guest made. */
+  readonly changes: readonly number[];
 }
 
 const SMALL_CACHES = (clusterSize: number) => ({ l2CacheSize: 2 * clusterSize, refcountCacheSize: 2 * clusterSize });
@@ -84,6 +86,7 @@ function record({ create, granularities }: Scenario, random: SeededRandom): Reco
   const model = new ModelDisk({ size: SIZE, clusterSize: create.clusterSize, version: 3 });
   const history = new GuestHistory(model.bytes);
   const bitmaps = new Map<string, Marks>();
+  const changes: number[] = [];
   const stored: StoredState[] = [{ begun: 0, ended: 0, bitmaps: [], disk: model.bytes.slice() }];
   const store = (step: () => void): void => {
     const begun = storage.events.length;
@@ -103,6 +106,7 @@ function record({ create, granularities }: Scenario, random: SeededRandom): Reco
     }
     const range = randomRange(random, SIZE, create.clusterSize, 60_000);
     const begun = storage.events.length;
+    changes.push(begun);
     act(random.pick(['write', 'write', 'unmap', 'discard'] as const), range, { disk: image, model, random });
     history.changed(begun, range, model.bytes);
     for (const { enabled, granularity, marked } of bitmaps.values()) {
@@ -114,7 +118,7 @@ function record({ create, granularities }: Scenario, random: SeededRandom): Reco
     history.flushed(storage.events.length, model.bytes);
   }
   store(() => image.close());
-  return { storage, stored, history };
+  return { storage, stored, history, changes };
 }
 
 function operate(
@@ -175,7 +179,8 @@ function judgeBitmaps(file: Uint8Array, disk: Uint8Array, allowed: readonly Stor
   throw new Error(`no stored state has these bitmaps: ${words.join('; ')}`);
 }
 
-function judge({ create }: Scenario, { stored, history }: Recording, state: CrashState, byQemu: boolean): void {
+function judge({ create }: Scenario, recording: Recording, state: CrashState, byQemu: boolean): void {
+  const { stored, history, changes } = recording;
   const { file, at } = state;
   if (byQemu) expectLeaksOnlyByQemu([file], 'of the state itself');
   if (!isDirty(file)) expectLeaksOnly(file, 'of the state itself');
@@ -186,6 +191,10 @@ function judge({ create }: Scenario, { stored, history }: Recording, state: Cras
   const disk = readWhole(image);
   history.expectKept(at, disk);
   judgeBitmaps(file, disk, allowed);
+  // What was stored is stable: until the guest goes on, nothing is in use.
+  const since = stored[last]!.ended;
+  const untouched = allowed.length === 1 && !changes.some((begun) => begun >= since && begun < at);
+  if (untouched) expect(rawBitmaps(file).filter(({ flags }) => (flags & 1) !== 0)).toEqual([]);
   goOn(image);
   expectLeaksOnly(storage.toBytes(), 'after the guest went on');
   expect(rawBitmaps(storage.toBytes())).toEqual([]);

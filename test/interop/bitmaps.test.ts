@@ -372,8 +372,7 @@ it("a base of QEMU's and our increments, one over the other, read as the disk th
         await withOurs(file, (image) => {
           change(image, model, random);
           const target = NodeFileStorage.open(next, { create: true });
-          runToEnd(exportIncremental(image, 'backup', target, { backing }));
-          confirmIncrement(image, 'backup');
+          confirmIncrement(image, 'backup', runToEnd(exportIncremental(image, 'backup', target, { backing })));
         });
         expectCleanCheck(next);
         last = next;

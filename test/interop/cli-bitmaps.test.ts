@@ -6,24 +6,16 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { rawBitmaps, sorted } from '../support/raw-bitmaps.js';
 import { expectCleanCheck } from './qemu.js';
+import { buildPrograms } from '../../scripts/build.mjs';
 
 const root = mkdtempSync(join(tmpdir(), 'cli-bitmaps-'));
 const folder = { theirs: join(root, 'theirs'), ours: join(root, 'ours') };
 
 beforeAll(async () => {
-  await build({
-    entryPoints: ['src/cli/qcow2-img.ts', 'src/cli/qcow2-io.ts'],
-    outdir: join(root, 'program'),
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    logLevel: 'warning',
-  });
+  await buildPrograms({ outdir: join(root, 'program') });
   writeFileSync(join(root, 'program', 'package.json'), '{"type": "module"}');
 });
 

@@ -7,23 +7,15 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { buildPrograms } from '../../scripts/build.mjs';
 
 const MIB = 2 ** 20;
 const root = mkdtempSync(join(tmpdir(), 'cli-img-'));
 const program = join(root, 'program', 'qcow2-img.js');
 
 beforeAll(async () => {
-  await build({
-    entryPoints: ['src/cli/qcow2-img.ts'],
-    outdir: join(root, 'program'),
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    logLevel: 'warning',
-  });
+  await buildPrograms({ outdir: join(root, 'program') });
   writeFileSync(join(root, 'program', 'package.json'), '{"type": "module"}');
 });
 

@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MemoryStorage, openChain, openImage } from '../../src/index.js';
 import type { WorkerClient } from '../../src/worker/client.js';
+import type { ExportedIncrement } from '../../src/worker/opfs-bitmaps.js';
 import { OpfsDisk } from '../../src/worker/opfs-disk.js';
 import { readWhole } from '../support/disk-actions.js';
 import { rawBitmaps } from '../support/raw-bitmaps.js';
@@ -37,10 +38,11 @@ async function bytesOf(blob: Blob): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 /** An export, without what only a page can do: the lock of its file. */
-async function exported(content: Parameters<OpfsDisk['bitmaps']['exportIncrement']>): Promise<Blob> {
+async function exported(content: Parameters<OpfsDisk['bitmaps']['exportIncrement']>): Promise<ExportedIncrement> {
   const [bitmap, { backing } = {}] = content;
   const increment = { of: 'increment', bitmap, ...(backing && { backing }) } as const;
-  return (await client.call({ kind: 'export', content: increment })).blob;
+  const { blob, token } = await client.call({ kind: 'export', content: increment });
+  return { blob, token: token! };
 }
 
 describe('bitmaps behind the worker protocol', () => {
@@ -62,7 +64,7 @@ describe('bitmaps behind the worker protocol', () => {
     expect(usage).toEqual([['backup', false, 0], ['other', true, 131072]]); // prettier-ignore
     await bitmaps.remove('backup');
     await expect(bitmaps.remove('backup')).rejects.toMatchObject({ code: 'NOT_FOUND' });
-    await expect(bitmaps.confirmIncrement('other')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(bitmaps.confirmIncrement('other', 'none')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     await client.call({ kind: 'close' });
     expect(rawBitmaps(folder.content('disk.qcow2'))).toMatchObject([{ name: 'other', flags: 2 }]);
   });
@@ -86,11 +88,11 @@ describe('a backup in increments', () => {
     for (const arrives of [true, false, true]) {
       await disk.write(100_000 * kept.size, filled(5000, 2));
       await disk.writeZeroes(500_000, 100_000 * kept.size);
-      const blob = await exported(['backup', { backing: { name: last, format: 'qcow2' } }]);
+      const { blob, token } = await exported(['backup', { backing: { name: last, format: 'qcow2' } }]);
       if (!arrives) continue;
       last = `increment ${kept.size}`;
       kept.set(last, await bytesOf(blob));
-      await disk.bitmaps.confirmIncrement('backup');
+      await disk.bitmaps.confirmIncrement('backup', token);
     }
     const open = (name: string) => new MemoryStorage(kept.get(name)!);
     const chain = await openChain(open(last), { readOnly: true, opener: ({ name }) => open(name) });
@@ -104,12 +106,27 @@ describe('a backup in increments', () => {
     const order: string[] = [];
     const export1 = exported(['backup']).finally(() => order.push('export'));
     const write = disk.write(0, filled(8192, 2)).finally(() => order.push('write'));
-    const increment = openImage(new MemoryStorage(await bytesOf(await export1)), { readOnly: true });
+    const { blob, token } = await export1;
+    const increment = openImage(new MemoryStorage(await bytesOf(blob)), { readOnly: true });
     expectSameBytes(readWhole(increment), filled(4 * MIB, 1));
     await write;
     expect(order).toEqual(['export', 'write']);
-    await disk.bitmaps.confirmIncrement('backup');
+    await disk.bitmaps.confirmIncrement('backup', token);
     expect((await disk.bitmaps.list())[0]?.dirtyBytes).toBe(8192);
+  });
+
+  it('goes on from the last increment alone: a late word on one before is refused', async () => {
+    await disk.bitmaps.add({ name: 'backup' });
+    await disk.write(0, filled(4096, 1));
+    const first = await exported(['backup']);
+    await disk.write(8192, filled(4096, 1));
+    const second = exported(['backup']);
+    const late = disk.bitmaps.confirmIncrement('backup', first.token);
+    await expect(late).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    expect((await disk.bitmaps.list())[0]?.dirtyBytes).toBe(8192);
+    await disk.bitmaps.confirmIncrement('backup', (await second).token);
+    expect((await disk.bitmaps.list())[0]?.dirtyBytes).toBe(0);
+    expect((await client.call({ kind: 'export', content: { of: 'file' } })).token).toBeNull();
   });
 
   it('that is ended by its signal leaves everything marked', async () => {
@@ -118,7 +135,7 @@ describe('a backup in increments', () => {
     const ending = new AbortController();
     const job = disk.bitmaps.exportIncrement('backup', { signal: ending.signal, onProgress: () => ending.abort() });
     await expect(job).rejects.toMatchObject({ code: 'ABORTED' });
-    await expect(disk.bitmaps.confirmIncrement('backup')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    await expect(disk.bitmaps.confirmIncrement('backup', 'none')).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     expect((await disk.bitmaps.list())[0]?.dirtyBytes).toBe(4 * MIB);
   });
 });

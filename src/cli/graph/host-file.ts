@@ -130,6 +130,8 @@ export class HostFile implements Storage {
   /** False where the host can't: not every file system has holes, nor every host the program that makes them. */
   #makeHole(offset: number, length: number): boolean {
     const inside = Math.min(length, this.#file.size - offset);
+    // What is cut off at the end of the file may be too short for a hole.
+    if (inside > 0 && inside < SMALLEST_HOLE) return false;
     try {
       if (inside > 0) this.#file.punchHole(offset, inside);
       return true;

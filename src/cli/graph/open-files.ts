@@ -4,7 +4,7 @@
  *
  * Only this process is looked at: Node has no such locks, so what another program does to the file is not seen.
  */
-import { fstatSync } from 'node:fs';
+import { fstatSync, statSync, type BigIntStats } from 'node:fs';
 import { CliError } from '../text/messages.js';
 
 export interface OpenFile {
@@ -17,7 +17,16 @@ const OPEN = new Map<OpenFile, string>();
 
 /** Device and inode: the same for a file under all its names. */
 export function identityOf(descriptor: number): string {
-  const { dev, ino } = fstatSync(descriptor, { bigint: true });
+  return identityIn(fstatSync(descriptor, { bigint: true }));
+}
+
+/** That of the file at the end of all links, or null where there is none. */
+export function identityAt(path: string): string | null {
+  const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stats === undefined ? null : identityIn(stats);
+}
+
+function identityIn({ dev, ino }: BigIntStats): string {
   return `${dev}:${ino}`;
 }
 

@@ -1,4 +1,5 @@
 /** `create`: a new, empty image. */
+import type { BlockNode } from '../graph/block-node.js';
 import type { Secrets } from '../graph/secrets.js';
 import { openNode } from '../graph/open-node.js';
 import { fullBackingName } from '../text/file-name.js';
@@ -69,17 +70,20 @@ async function create(
 ): Promise<void> {
   const request = { ...checkRequest(given), unsafe, secrets };
   const { fileName, format, values } = request;
-  await settleSize(request, console);
-  if (!quiet) {
-    console.out(`Formatting '${fileName}', fmt=${format} ${values.text()}\n`);
-    console.flush();
-  }
+  const backing = await settleSize(request, console);
   try {
+    if (!quiet) {
+      console.out(`Formatting '${fileName}', fmt=${format} ${values.text()}\n`);
+      console.flush();
+    }
     await makeImage({ fileName, format, values, secrets, interrupts });
   } catch (error) {
     if (!(error instanceof TooLarge)) throw error;
     const hint = format === 'qcow2' ? ' (try using a larger cluster size)' : '';
     throw new CliError(`The image size is too large for file format '${format}'${hint}`, { cause: error });
+  } finally {
+    // Open until now, so that none of the chain below is written over.
+    backing?.close();
   }
 }
 
@@ -112,25 +116,31 @@ function checkRequest({
   return { fileName, format, values, size };
 }
 
-/** The size that was given, or else that of the backing file, which is opened to be sure that it is there. */
-async function settleSize({ fileName, values, size, unsafe, secrets }: Request, console: Console): Promise<void> {
+/** The size that was given, or else that of the backing file, which is opened to be sure that it is there, and returned. */
+async function settleSize(
+  { fileName, values, size, unsafe, secrets }: Request,
+  console: Console,
+): Promise<BlockNode | null> {
   if (size !== null) values.set('size', String(size));
   const backingFile = values.get('backing_file');
   const backingFormat = values.get('backing_fmt');
   if (backingFile !== undefined && !unsafe) {
     const full = fullBackingName(fileName, backingFile) ?? backingFile;
-    const found = await backingSize({ name: full, format: backingFormat }, { secrets, console });
-    if (values.get('size') === undefined) values.set('size', String(found));
-  } else if (backingFile !== undefined && backingFormat === undefined) {
+    const node = await openBacking({ name: full, format: backingFormat }, { secrets, console });
+    if (values.get('size') === undefined) values.set('size', String(node.size));
+    return node;
+  }
+  if (backingFile !== undefined && backingFormat === undefined) {
     throw new CliError('Backing file specified without backing format');
   }
   if (values.get('size') === undefined) throw new CliError('Image creation needs a size parameter');
+  return null;
 }
 
-async function backingSize(
+async function openBacking(
   { name, format }: { name: string; format: string | undefined },
   given: { secrets: Secrets; console: Console },
-): Promise<number> {
+): Promise<BlockNode> {
   const options = new Map(format === undefined ? [] : [['driver', format] as const]);
   let node;
   try {
@@ -139,10 +149,7 @@ async function backingSize(
     const { message, hint } = withPrefix('', error);
     throw new CliError(message, { hint: `${hint}Could not open backing image.\n`, cause: error });
   }
-  const { size, driver } = node;
+  if (format !== undefined) return node;
   node.close();
-  if (format === undefined) {
-    throw new CliError('Backing file specified without backing format', { hint: `Detected format of ${driver}.` });
-  }
-  return size;
+  throw new CliError('Backing file specified without backing format', { hint: `Detected format of ${node.driver}.` });
 }

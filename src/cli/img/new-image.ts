@@ -3,7 +3,7 @@
  * nothing half made is taken for whole. Options, sizes and passphrases are refused before an existing file is touched, and a file
  * that is open here, as a source or below one, is never touched.
  */
-import { realpathSync, statSync, unlinkSync } from 'node:fs';
+import { existsSync, realpathSync, statSync, unlinkSync } from 'node:fs';
 import { createNodeSectorCipher } from '../../crypto/node-sector-cipher.js';
 import { isQcow2Error } from '../../errors.js';
 import { createImage } from '../../image/create.js';
@@ -14,7 +14,7 @@ import { newEncryption, type EncryptionSettings } from '../../image/unlock-image
 import { NodeFileStorage } from '../../storage/node-file.js';
 import { alignUp } from '../../util/integers.js';
 import { sequence, singleStep, type Steps } from '../../util/steps.js';
-import { forgetFile, identityOf, noteFile } from '../graph/open-files.js';
+import { forgetFile, identityAt, identityOf, noteFile } from '../graph/open-files.js';
 import type { Secrets } from '../graph/secrets.js';
 import { errorWords } from '../text/errno.js';
 import { fullBackingName } from '../text/file-name.js';
@@ -57,23 +57,49 @@ export async function makeImage({ fileName, format, values, secrets, interrupts 
 }
 
 class FilesUnderWay implements NewFiles {
-  /** By device and inode: the path may be a link, or another file's by the time it is removed. */
-  readonly #begun: { readonly path: string; readonly identity: string }[] = [];
+  /** Paths, by device and inode: a path may be a link, or another file's by the time it is removed. */
+  readonly #begun = new Map<string, string>();
 
   readonly #open: NodeFileStorage[] = [];
 
-  /** Opens a file for writing, made if need be, and empties it. Throws where it is open in the graph. */
-  empty(path: string): NodeFileStorage {
-    let storage: NodeFileStorage | null = null;
+  /**
+   * Opens files for writing, made if need be, and empties them once all of them are known to be free for that: not open in the graph, nor
+   * one of them twice.
+   */
+  empty(...paths: readonly string[]): NodeFileStorage[] {
+    const storages = paths.map((path) => this.#attempt(path, () => this.#opened(path)));
+    storages.forEach((storage, index) => {
+      const path = paths[index]!;
+      this.#attempt(path, () => {
+        if (storage.size > 0) storage.truncate(0);
+        this.#note(path, storage);
+      });
+    });
+    return storages;
+  }
+
+  #opened(path: string): NodeFileStorage {
+    const isNew = !existsSync(path);
+    const storage = NodeFileStorage.open(path, { create: true });
     try {
-      storage = NodeFileStorage.open(path, { create: true });
       noteFile(storage, path);
-      this.#open.push(storage);
-      if (storage.size > 0) storage.truncate(0);
-      this.#begun.push({ path, identity: identityOf(storage.descriptor) });
-      return storage;
     } catch (error) {
-      if (storage !== null && !this.#open.includes(storage)) storage.close();
+      storage.close();
+      throw error;
+    }
+    this.#open.push(storage);
+    if (isNew) this.#note(path, storage);
+    return storage;
+  }
+
+  #note(path: string, storage: NodeFileStorage): void {
+    this.#begun.set(identityOf(storage.descriptor), path);
+  }
+
+  #attempt<T>(path: string, action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
       if (error instanceof CliError) throw error;
       throw new CliError(`Could not create '${path}': ${errorWords(error).words}`, { cause: error });
     }
@@ -100,10 +126,10 @@ class FilesUnderWay implements NewFiles {
 
   /** Devices and pipes stay. */
   remove(): void {
-    for (const { path, identity } of this.#begun) {
-      const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
-      if (stats?.isFile() === true && `${stats.dev}:${stats.ino}` === identity) unlinkSync(realpathSync(path));
+    for (const [identity, path] of this.#begun) {
+      if (identityAt(path) === identity && statSync(path).isFile()) unlinkSync(realpathSync(path));
     }
+    this.#begun.clear();
   }
 }
 
@@ -114,13 +140,14 @@ interface Making {
 
 async function makeQcow2(path: string, settings: Qcow2Settings, { files, interrupts }: Making): Promise<void> {
   const { backing, dataFile, encryption, create } = settings;
-  if (backing !== null) refuseOwnBacking(path, fullBackingName(path, backing.name));
+  const own = [path, ...(dataFile === null ? [] : [newFilePath(dataFile.name)])];
+  if (backing !== null) for (const name of own) refuseOwnBacking(name, fullBackingName(path, backing.name));
   const made = encryption === null ? null : await newEncryption(encryption, { createCipher: createNodeSectorCipher });
   // Preallocation takes its time. (A raw data file has its clusters from the start on, and no others to be filled later.)
   const later = create.preallocation !== 'off' && dataFile?.raw !== true;
   try {
-    const storage = files.empty(path);
-    const data = dataFile === null ? null : files.empty(newFilePath(dataFile.name));
+    const dataPath = dataFile === null ? [] : [newFilePath(dataFile.name)];
+    const [storage, data = null] = files.empty(path, ...dataPath) as [NodeFileStorage, NodeFileStorage?];
     createImage(storage, {
       ...create,
       ...(later ? { preallocation: 'off' } : {}),
@@ -140,8 +167,8 @@ async function makeQcow2(path: string, settings: Qcow2Settings, { files, interru
 
 /** A file that is to show through what comes to be in its place. */
 function refuseOwnBacking(path: string, backing: string | null): void {
-  const [own, below] = [path, backing ?? ''].map((name) => statSync(name, { bigint: true, throwIfNoEntry: false }));
-  if (own === undefined || below === undefined || own.dev !== below.dev || own.ino !== below.ino) return;
+  const own = identityAt(path);
+  if (own === null || backing === null || own !== identityAt(backing)) return;
   throw new CliError('Error: Trying to create an image with the same filename as the backing file');
 }
 
@@ -198,7 +225,7 @@ async function makeFile(
   { files, interrupts }: Making,
   { size, start, mode }: FileContent,
 ): Promise<void> {
-  const storage = files.empty(path);
+  const [storage] = files.empty(path) as [NodeFileStorage];
   try {
     storage.truncate(size);
     if (start.length > 0) storage.write(0, start);

@@ -4,6 +4,8 @@
  *
  * Each change is stable when its function returns: after a crash it has happened or it has not. What the guest changes is kept in
  * memory, and stored when the image is closed, or by `storeBitmaps`; a crash before that leaves the bitmap inconsistent.
+ *
+ * A name that several bitmaps read as (they are no UTF-8, another program's) is refused with `BAD_ARGUMENT` by all of these.
  */
 import { Qcow2Error } from '../../errors.js';
 import { withExtension } from '../../format/extension-order.js';
@@ -11,7 +13,7 @@ import { AUTOCLEAR_BITMAPS } from '../../format/features.js';
 import { EXTENSION_BITMAPS, findExtension } from '../../format/header-extensions.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import { DirtyBits } from '../../metadata/dirty-bits.js';
-import type { BitmapState, PersistentBitmap } from '../../metadata/persistent-bitmaps.js';
+import { NOT_EXPORTED, type BitmapState, type PersistentBitmap } from '../../metadata/persistent-bitmaps.js';
 import type { GuestRange } from '../block-status.js';
 import { checkNewBitmap, defaultGranularity, type NewBitmap } from './new-bitmap.js';
 
@@ -37,9 +39,10 @@ export interface BitmapUsage extends BitmapInfo {
 
 /** The same, with how much is marked. Throws `BAD_IMAGE` where that is damaged, too. */
 export function bitmapUsage(image: Qcow2Image): BitmapUsage[] {
-  return listBitmaps(image).map((bitmap) => {
+  const { tables } = image;
+  return tables.bitmaps.list(tables).map((bitmap) => {
     const isUsable = bitmap.state === 'consistent';
-    return { ...bitmap, dirtyBytes: isUsable ? dirtyBytes(image, bitmap.name) : null };
+    return { ...infoOf(bitmap), dirtyBytes: isUsable ? markedBytes(image, bitmap) : null };
   });
 }
 
@@ -66,7 +69,7 @@ export function addBitmap(image: Qcow2Image, bitmap: NewBitmap): BitmapInfo {
     state: 'consistent',
     bits: new DirtyBits(image.size, granularity),
     changed: true,
-    exported: null,
+    ...NOT_EXPORTED,
   };
   replaceAll(image, (list) => [...list, added]);
   return infoOf(added);
@@ -84,7 +87,7 @@ export function clearBitmap(image: Qcow2Image, name: string): void {
     ...bitmap,
     bits: new DirtyBits(image.size, granularityOf(bitmap)),
     changed: true,
-    exported: null,
+    ...NOT_EXPORTED,
   }));
 }
 
@@ -117,7 +120,7 @@ export function mergeBitmap(
   const { tables } = image;
   const bits = tables.bitmaps.bitsOf(tables, target).copy();
   bits.merge(other);
-  change(image, name, (bitmap) => ({ ...bitmap, bits, changed: true, exported: null }));
+  change(image, name, (bitmap) => ({ ...bitmap, bits, changed: true, ...NOT_EXPORTED }));
 }
 
 /** What is marked, in order. The disk must not be changed meanwhile. Throws as `clearBitmap`. */
@@ -128,9 +131,7 @@ export function dirtyRanges(image: Qcow2Image, name: string): Iterable<GuestRang
 
 /** Bytes of the disk that are marked, in whole bits. Throws as `clearBitmap`. */
 export function dirtyBytes(image: Qcow2Image, name: string): number {
-  const { tables } = image;
-  const bits = tables.bitmaps.bitsOf(tables, requireConsistent(image, name));
-  return Math.min(image.size, bits.count * bits.granularity);
+  return markedBytes(image, requireConsistent(image, name));
 }
 
 /**
@@ -160,7 +161,7 @@ export function forgetLostBitmaps(image: Qcow2Image): void {
   header.rewrite({ ...header.value, extensions: withExtension(header.value.extensions, EXTENSION_BITMAPS, null) });
 }
 
-/** Throws `NOT_FOUND`, or `UNSUPPORTED` for one that is not consistent. */
+/** Throws `NOT_FOUND`, `BAD_ARGUMENT` for a name that several read as, or `UNSUPPORTED` for one that is not consistent. */
 export function requireConsistent(image: Qcow2Image, name: string): PersistentBitmap {
   const bitmap = requireBitmap(image, name);
   if (bitmap.state === 'consistent') return bitmap;
@@ -187,9 +188,16 @@ function change(image: Qcow2Image, name: string, to: (bitmap: PersistentBitmap) 
 }
 
 function requireBitmap({ tables }: Qcow2Image, name: string): PersistentBitmap {
-  const bitmap = tables.bitmaps.list(tables).find(({ entry }) => entry.name === name);
+  const [bitmap, ...more] = tables.bitmaps.list(tables).filter(({ entry }) => entry.name === name);
   if (bitmap === undefined) throw new Qcow2Error('NOT_FOUND', `the image has no bitmap ${JSON.stringify(name)}`);
-  return bitmap;
+  if (more.length === 0) return bitmap;
+  const found = `${more.length + 1} bitmaps have names that read as ${JSON.stringify(name)}`;
+  throw new Qcow2Error('BAD_ARGUMENT', `${found}; they are no UTF-8, and which of them is meant can't be told`);
+}
+
+function markedBytes({ tables, size }: Qcow2Image, bitmap: PersistentBitmap): number {
+  const bits = tables.bitmaps.bitsOf(tables, bitmap);
+  return Math.min(size, bits.count * bits.granularity);
 }
 
 function granularityOf({ entry }: PersistentBitmap): number {

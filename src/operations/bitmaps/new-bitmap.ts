@@ -1,6 +1,6 @@
 /** Which bitmaps an image can be given: the limits of the format, and QEMU's, which has to hold them in memory. */
 import { Qcow2Error } from '../../errors.js';
-import { bitmapBytes, bitmapEntryBytes } from '../../format/bitmap-directory.js';
+import { bitmapBytes, bitmapEntryBytes, encodeBitmapName } from '../../format/bitmap-directory.js';
 import {
   MAX_BITMAP_BYTES,
   MAX_BITMAP_DIRECTORY_BYTES,
@@ -23,6 +23,7 @@ export interface NewBitmap {
 /** Why an image can't have a bitmap, in the order in which QEMU looks. */
 export type NewBitmapProblem =
   | 'no name'
+  | 'name'
   | 'granularity'
   | 'exists'
   | 'version 2'
@@ -46,10 +47,12 @@ export function defaultGranularity({ clusterSize }: Qcow2Image): number {
 /** Null for a bitmap that the image can be given. Throws `BAD_IMAGE` for bitmaps that can't be read. */
 export function newBitmapProblem(image: Qcow2Image, bitmap: NewBitmap): NewBitmapProblem | null {
   const { name, granularity = defaultGranularity(image) } = bitmap;
-  const nameBytes = new TextEncoder().encode(name);
-  if (nameBytes.length === 0) return 'no name';
+  if (name === '') return 'no name';
+  const nameBytes = encodeBitmapName(name);
+  if (nameBytes === null) return 'name';
   if (!isPowerOfTwo(granularity)) return 'granularity';
   const others = image.tables.bitmaps.list(image.tables);
+  // As they read: the same bytes, or others that are no UTF-8, and neither of the two could be named then.
   if (others.some(({ entry }) => entry.name === name)) return 'exists';
   if (image.header.version < 3) return 'version 2';
   if (granularity > LARGEST_GRANULARITY) return 'granularity too large';
@@ -76,6 +79,11 @@ function refusal(image: Qcow2Image, bitmap: NewBitmap, problem: NewBitmapProblem
   switch (problem) {
     case 'no name':
       return new Qcow2Error('BAD_ARGUMENT', 'the name of the bitmap is empty');
+    case 'name':
+      return new Qcow2Error(
+        'BAD_ARGUMENT',
+        `the name of the bitmap is ${JSON.stringify(name)}; it must be UTF-8 in the file, with no NUL in it`,
+      );
     case 'granularity':
     case 'granularity too large':
     case 'granularity too small':

@@ -20,43 +20,14 @@ import {
   removeBitmap,
   runToEnd,
   storeBitmaps,
-  type CreateOptions,
   type NewBitmap,
   type Qcow2Image,
 } from '../../../src/index.js';
 import { RecordingStorage } from '../../crash/recording-storage.js';
 import { FailingStorage } from '../../storage/failing.js';
-import { Qcow2Bytes } from '../../support/qcow2-bytes.js';
 import { extensionAt, rawBitmaps } from '../../support/raw-bitmaps.js';
-
-const SIZE = 2 ** 20;
-const CLUSTER = 4096;
-
-function imageBytes(bitmaps: readonly NewBitmap[] = [], options: Partial<CreateOptions> = {}): Uint8Array<ArrayBuffer> {
-  const storage = new MemoryStorage();
-  createImage(storage, { size: SIZE, clusterSize: CLUSTER, ...options });
-  const image = openImage(storage);
-  for (const bitmap of bitmaps) addBitmap(image, bitmap);
-  image.close();
-  return storage.toBytes();
-}
-
-/** The file with its bitmap directory changed by hand; `directory` is where that lies. */
-function changed(bytes: Uint8Array, change: (file: Qcow2Bytes, directory: number) => void): Uint8Array<ArrayBuffer> {
-  const file = new Qcow2Bytes(bytes);
-  change(file, file.u64(extensionAt(file)! + 16));
-  return new Uint8Array(file.bytes);
-}
-
-function code(call: () => unknown): string {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof Qcow2Error) return error.code;
-    throw error;
-  }
-  return 'nothing';
-}
+import { Qcow2Bytes } from '../../support/qcow2-bytes.js';
+import { changed, CLUSTER, code, imageBytes, SIZE } from './bitmap-files.js';
 
 describe('a new bitmap', () => {
   it('is as it was asked for, and by default enabled, with the granularity that QEMU would take', () => {
@@ -78,6 +49,9 @@ describe('a new bitmap', () => {
 
   const refused: [NewBitmap, string, string][] = [
     [{ name: '' }, 'no name', 'BAD_ARGUMENT'],
+    [{ name: 'a\ud800' }, 'name', 'BAD_ARGUMENT'],
+    [{ name: '\udc00\ud800' }, 'name', 'BAD_ARGUMENT'],
+    [{ name: 'a\0b' }, 'name', 'BAD_ARGUMENT'],
     [{ name: 'b', granularity: 1000 }, 'granularity', 'BAD_ARGUMENT'],
     [{ name: 'b', granularity: 2 ** 32 }, 'granularity too large', 'BAD_ARGUMENT'],
     [{ name: 'b', granularity: 256 }, 'granularity too small', 'BAD_ARGUMENT'],

@@ -14,6 +14,7 @@ import {
   listSnapshots,
   MemoryStorage,
   newEncryption,
+  NotResident,
   openChain,
   openImage,
   Qcow2Error,
@@ -21,6 +22,7 @@ import {
   runToEnd,
   storeBitmaps,
   type CreateOptions,
+  type IncrementToken,
   type Qcow2Image,
 } from '../../../src/index.js';
 import { randomRange, readWhole } from '../../support/disk-actions.js';
@@ -30,10 +32,13 @@ import { FailingStorage } from '../../storage/failing.js';
 
 const SIZE = 1_200_128;
 
-function newImage(options: Partial<CreateOptions> = {}): { storage: MemoryStorage; image: Qcow2Image } {
+function newImage(
+  options: Partial<CreateOptions> = {},
+  backing: Qcow2Image | null = null,
+): { storage: MemoryStorage; image: Qcow2Image } {
   const storage = new MemoryStorage();
   createImage(storage, { size: SIZE, clusterSize: 4096, ...options });
-  return { storage, image: openImage(storage) };
+  return { storage, image: openImage(storage, { backing }) };
 }
 
 /** What a site keeps: a base, and increments by their names, each over the one before. */
@@ -51,13 +56,13 @@ class Backup {
     this.#files.set(this.#last, storage.toBytes());
   }
 
-  export(image: Qcow2Image, name = 'backup'): number {
+  export(image: Qcow2Image, name = 'backup'): { token: IncrementToken; size: number } {
     const storage = new MemoryStorage();
     const backing = { name: this.#last, format: 'qcow2' } as const;
-    runToEnd(exportIncremental(image, name, storage, { backing }));
+    const token = runToEnd(exportIncremental(image, name, storage, { backing }));
     this.#last = `increment ${this.#files.size}`;
     this.#files.set(this.#last, storage.toBytes());
-    return storage.size;
+    return { token, size: storage.size };
   }
 
   async content(): Promise<Uint8Array> {
@@ -121,9 +126,9 @@ describe('a base and its increments read as the disk', () => {
       const backup = new Backup(image);
       for (let increment = 0; increment < 12; increment++) {
         for (let count = random.below(6); count > 0; count--) change(image, random);
-        backup.export(image);
+        const { token } = backup.export(image);
         expectSameBytes(await backup.content(), readWhole(image), `after increment ${increment}`);
-        if (!random.oneIn(3)) confirmIncrement(image, 'backup');
+        if (!random.oneIn(3)) confirmIncrement(image, 'backup', token);
       }
       image.close();
     }),
@@ -137,12 +142,13 @@ describe('an increment', () => {
     addBitmap(image, { name: 'backup' });
     const backup = new Backup(image);
     const empty = backup.export(image);
-    confirmIncrement(image, 'backup');
+    confirmIncrement(image, 'backup', empty.token);
     image.write(100_000, Uint8Array.of(1));
     image.writeZeroes(500_000, 100_000);
-    expect(backup.export(image)).toBeLessThanOrEqual(empty + 6 * 4096);
+    const second = backup.export(image);
+    expect(second.size).toBeLessThanOrEqual(empty.size + 6 * 4096);
     expect(dirtyBytes(image, 'backup')).toBeGreaterThan(0);
-    confirmIncrement(image, 'backup');
+    confirmIncrement(image, 'backup', second.token);
     expect(dirtyBytes(image, 'backup')).toBe(0);
   });
 
@@ -151,12 +157,12 @@ describe('an increment', () => {
     addBitmap(image, { name: 'backup' });
     const backup = new Backup(image);
     image.write(100_000, Uint8Array.of(1));
-    runToEnd(exportIncremental(image, 'backup', new MemoryStorage()));
+    const token = runToEnd(exportIncremental(image, 'backup', new MemoryStorage()));
     image.write(300_000, Uint8Array.of(2));
     expect(dirtyBytes(image, 'backup')).toBe(8192);
     image.close();
     const again = openImage(storage);
-    expect(() => confirmIncrement(again, 'backup')).toThrow(/no increment of "backup" has been exported/);
+    expect(() => confirmIncrement(again, 'backup', token)).toThrow(/no increment of "backup" has been exported/);
     backup.export(again);
     expectSameBytes(await backup.content(), readWhole(again), 'the disk');
   });
@@ -170,13 +176,18 @@ describe('an increment', () => {
     image.write(0, Uint8Array.of(2));
     givenUp.return?.();
     expect(dirtyBytes(image, 'backup')).toBe(SIZE);
-    expect(() => confirmIncrement(image, 'backup')).toThrow(/no increment/);
+    expect(() => confirmIncrement(image, 'backup', runToEnd(givenUp))).toThrow(/no increment/);
     const full = new FailingStorage();
     full.failOn('write', new Qcow2Error('NO_SPACE', 'full'), 5);
     const failing = exportIncremental(image, 'backup', full);
     expect(() => runToEnd(failing)).toThrow('full');
-    failing.return?.();
+    full.heal();
+    expect(() => runToEnd(failing)).toThrow('full');
+    const { value: token } = failing.return!();
+    expect(() => confirmIncrement(image, 'backup', token as IncrementToken)).toThrow(/no increment/);
     expect(dirtyBytes(image, 'backup')).toBe(SIZE);
+    confirmIncrement(image, 'backup', runToEnd(exportIncremental(image, 'backup', new MemoryStorage())));
+    expect(dirtyBytes(image, 'backup')).toBe(0);
   });
 
   it('of a disk that is changed meanwhile leaves what was changed to the next', async () => {
@@ -190,23 +201,42 @@ describe('an increment', () => {
     image.write(SIZE - 600, Uint8Array.of(7));
     storeBitmaps(image);
     image.write(600, Uint8Array.of(7));
-    runToEnd(steps);
-    confirmIncrement(image, 'backup');
+    confirmIncrement(image, 'backup', runToEnd(steps));
     expect(dirtyBytes(image, 'backup')).toBe(2 * 4096);
-    expect(backup.export(image)).toBeLessThan(40_000);
+    expect(backup.export(image).size).toBeLessThan(40_000);
     const resized = exportIncremental(image, 'backup', new MemoryStorage());
     image.resize(2 * SIZE);
     expect(() => runToEnd(resized)).toThrow(/resized/);
+  });
+
+  it('goes on after a step that had to wait for bytes of a base', () => {
+    const base = new FailingStorage(newImage().storage.toBytes());
+    const whole = openImage(base);
+    whole.write(0, new Uint8Array(SIZE).fill(5));
+    whole.flush();
+    const { image } = newImage({ backing: { name: 'base', format: 'qcow2' } }, openImage(base, { readOnly: true }));
+    // What is marked reaches past the cluster that is written, so that the base is read.
+    addBitmap(image, { name: 'backup', granularity: 65536 });
+    image.write(100, Uint8Array.of(1));
+    const target = new MemoryStorage();
+    const steps = exportIncremental(image, 'backup', target);
+    base.failOn('read', new NotResident('not here', async () => {}));
+    expect(() => steps.next()).toThrow(NotResident);
+    base.heal();
+    confirmIncrement(image, 'backup', runToEnd(steps));
+    expect(dirtyBytes(image, 'backup')).toBe(0);
+    const copied = readWhole(openImage(target, { readOnly: true })).subarray(0, 65536);
+    expectSameBytes(copied, readWhole(image).subarray(0, 65536), 'the increment');
   });
 
   it('that a clear has overtaken is not waited for any more', () => {
     const { image } = newImage();
     addBitmap(image, { name: 'backup' });
     image.write(0, new Uint8Array(100));
-    runToEnd(exportIncremental(image, 'backup', new MemoryStorage()));
+    const token = runToEnd(exportIncremental(image, 'backup', new MemoryStorage()));
     clearBitmap(image, 'backup');
     image.write(50_000, new Uint8Array(100));
-    expect(() => confirmIncrement(image, 'backup')).toThrow(/it was cleared/);
+    expect(() => confirmIncrement(image, 'backup', token)).toThrow(/or cleared/);
     expect(dirtyBytes(image, 'backup')).toBe(4096);
   });
 

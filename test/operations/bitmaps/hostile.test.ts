@@ -83,8 +83,8 @@ const ASKED: readonly ((image: Qcow2Image, name: string) => void)[] = [
   (image) => storeBitmaps(image),
   (image) => image.resize(2 * SIZE),
   (image) => image.reopen({ readOnly: false }),
-  (image, name) => runToEnd(exportIncremental(image, name, new MemoryStorage())),
-  (image, name) => confirmIncrement(image, name),
+  (image, name) => void exportIncremental(image, name, new MemoryStorage()).next(),
+  (image, name) => confirmIncrement(image, name, runToEnd(exportIncremental(image, name, new MemoryStorage()))),
 ];
 
 /** One that is freed by one of them would be lost to the other, as with any entry that lies. */
