@@ -14,26 +14,6 @@
 const GROUP: u32 = 64;
 const ALL: u64 = ~(<u64>0);
 
-/** The first index in `first .. end` at which `want` zero entries follow each other inside the range, or -1. */
-export function refcountFindFree(block: usize, order: u32, first: u32, end: u32, want: u32): i32 {
-  // Zero entries that end exactly where the group at hand begins.
-  let run: u32 = 0;
-  for (let group = first & ~(GROUP - 1); group < end; group += GROUP) {
-    const free = freeMask(block, order, group) & rangeMask(group, first, end);
-    if (free == ALL) {
-      run += GROUP;
-      if (run >= want) return group + GROUP - run;
-      continue;
-    }
-    const leading = <u32>ctz<u64>(~free);
-    if (run + leading >= want) return group - run;
-    const inside = findRun(free, want);
-    if (inside < GROUP) return group + inside;
-    run = <u32>clz<u64>(~free);
-  }
-  return -1;
-}
-
 /** How many entries from `first` on, below `end`, are zero without a gap. */
 export function refcountFreeLength(block: usize, order: u32, first: u32, end: u32): u32 {
   return lengthUntil(block, order, first, end, ALL);
@@ -59,20 +39,6 @@ function rangeMask(group: u32, first: u32, end: u32): u64 {
   if (group < first) mask <<= first - group;
   if (end - group < GROUP) mask &= ~(ALL << (end - group));
   return mask;
-}
-
-/** The lowest position of `want` set bits in a row, or 64. */
-function findRun(mask: u64, want: u32): u32 {
-  if (want > GROUP) return GROUP;
-  // A bit of `starts` says that `length` set bits begin there; the length grows by at most itself each time.
-  let starts = mask;
-  let length: u32 = 1;
-  while (length < want && starts != 0) {
-    const step = min<u32>(length, want - length);
-    starts &= starts >> step;
-    length += step;
-  }
-  return <u32>ctz<u64>(starts);
 }
 
 /** The mask of the zero entries of the group that starts at entry `group`. */

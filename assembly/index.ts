@@ -9,6 +9,5 @@
  */
 export { swap64, l2RunLength, l2FillRun } from './l2';
 export { refcountGet, refcountSet, refcountAdd } from './refcounts';
-export { refcountFindFree, refcountFreeLength, refcountUsedLength } from './free-runs';
-export { isZero, equalLength } from './data';
+export { refcountFreeLength, refcountUsedLength } from './free-runs';
 export * from './sector-modes';

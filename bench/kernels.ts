@@ -21,7 +21,7 @@ const kept: unknown[] = [];
 export function bench(): string {
   const shape = { slotBytes: CLUSTER_BYTES, slots: 2 };
   const implementations = [referenceKernels(shape), wasmKernels(shape)];
-  const rows = [...tables(), ...refcounts(), ...data()].map(({ name, prepare, run }) => {
+  const rows = [...tables(), ...refcounts()].map(({ name, prepare, run }) => {
     implementations.forEach(prepare);
     const timings = compare(
       implementations.map((kernels) => ({
@@ -84,9 +84,9 @@ function refcounts(): Workload[] {
         ],
       },
       {
-        name: `refcountFindFree, width ${width}, ${entries} entries`,
-        prepare: everyNinthFree,
-        run: (kernels: Kernels) => kernels.refcountFindFree(FIRST, order, 0, entries, 3),
+        name: `refcountUsedLength, width ${width}, ${entries} entries`,
+        prepare: (kernels: Kernels) => kernels.bytes.fill(0xff, FIRST, FIRST + CLUSTER_BYTES),
+        run: (kernels: Kernels) => kernels.refcountUsedLength(FIRST, order, 0, entries),
       },
       {
         name: `refcountGet, width ${width}, 512 entries`,
@@ -99,12 +99,4 @@ function refcounts(): Workload[] {
       },
     ];
   });
-}
-
-function data(): Workload[] {
-  const zero = (kernels: Kernels) => kernels.bytes.fill(0);
-  return [
-    { name: 'isZero, 64 KiB', prepare: zero, run: (kernels) => kernels.isZero(FIRST, CLUSTER_BYTES) },
-    { name: 'equalLength, 64 KiB', prepare: zero, run: (kernels) => kernels.equalLength(FIRST, SECOND, CLUSTER_BYTES) },
-  ];
 }

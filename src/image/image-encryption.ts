@@ -8,16 +8,13 @@
  * Metadata are not encrypted, and neither are compressed clusters, which an encrypted image is not given therefore.
  */
 import { EncryptedData } from '../crypto/encrypted-data.js';
-import { keyIdentityOf, sameKeyIdentity, type KeyIdentity } from '../crypto/key-identity.js';
 import type { CipherSpec } from '../crypto/luks-cipher.js';
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { CRYPT_AES, CRYPT_NONE } from '../format/header-checks.js';
-import { cryptoAreaOf, type Header } from '../format/header.js';
-import { LUKS_HEADER_BYTES, decodeLuksHeader, type LuksHeader } from '../format/luks-header.js';
+import type { Header } from '../format/header.js';
 import type { SectorCipher } from '../kernels/cipher-contract.js';
 import { plainData, type GuestData } from '../storage/guest-data.js';
 import type { Storage } from '../storage/storage.js';
-import { assert } from '../util/assert.js';
 
 export type EncryptionFormat = 'aes' | 'luks';
 
@@ -30,8 +27,12 @@ const NAMES: Readonly<Record<EncryptionFormat, string>> = { aes: 'AES', luks: 'L
 export interface ImageEncryption {
   readonly format: EncryptionFormat;
   readonly spec: CipherSpec;
-  /** What the LUKS header says of the key; null for legacy AES, where nothing in the file tells one key from another. */
-  readonly identity: KeyIdentity | null;
+  /**
+   * Whether this is the key of the image in `storage`, whose encryption has the same format: its LUKS header is read again. Nothing in the
+   * file tells one key of legacy AES from another. Throws `BAD_IMAGE` or `UNSUPPORTED` for a header that is damaged. A function of the
+   * key: an engine without unlocked images knows no LUKS headers.
+   */
+  isKeyOf(storage: Storage, header: Header): boolean;
   readonly cipher: SectorCipher;
   /** Somebody else, an image with the same key, wipes it. */
   readonly borrowed?: boolean;
@@ -45,8 +46,8 @@ export function encryptionFormat({ cryptMethod }: Header): EncryptionFormat | nu
 
 /**
  * The guest data of an image. `encryption` is null to leave it locked: all but its data can be looked at then. Throws
- * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind, `CLOSED` for one that is wiped. See `isKeyOf`
- * for its key.
+ * `KEY_NEEDED` where it is missing, `BAD_ARGUMENT` for one that is not this image's kind, `CLOSED` for one that is wiped. That its key is
+ * the image's is `isKeyOf`'s to say.
  */
 export function guestDataOf(header: Header, data: Storage, encryption: ImageEncryption | null | undefined): GuestData {
   const format = encryptionFormat(header);
@@ -87,25 +88,6 @@ export function checkEncryptedAs(header: Header, required: RequiredEncryption): 
   const wanted = required === true ? 'it must be encrypted' : `it must be encrypted with ${NAMES[required]}`;
   const is = format === null ? 'not encrypted' : `encrypted with ${NAMES[format]}`;
   throw new Qcow2Error('BAD_ARGUMENT', `the image is ${is}, and ${wanted}`);
-}
-
-/**
- * Whether the key in `encryption` is that of the image, which is of the same kind: its LUKS header is read again. Legacy AES can't
- * tell. Throws `BAD_IMAGE` or `UNSUPPORTED` for a header that is damaged.
- */
-export function isKeyOf(storage: Storage, header: Header, encryption: ImageEncryption): boolean {
-  if (encryptionFormat(header) !== 'luks') return true;
-  const identity = keyIdentityOf(readLuksHeaderOf(storage, header));
-  return encryption.identity !== null && sameKeyIdentity(encryption.identity, identity);
-}
-
-/** The LUKS header of an image that has one, without its key material. Throws `BAD_IMAGE` or `UNSUPPORTED`. */
-export function readLuksHeaderOf(storage: Storage, header: Header): LuksHeader {
-  const area = cryptoAreaOf(header);
-  assert(area !== null, 'the header of an image with LUKS says where its LUKS header is, or it is refused');
-  const bytes = new Uint8Array(LUKS_HEADER_BYTES);
-  storage.read(area.offset, bytes);
-  return decodeLuksHeader(bytes, area.length);
 }
 
 function lockedData(format: EncryptionFormat): GuestData {

@@ -19,7 +19,7 @@ import { readHeader } from '../metadata/header-state.js';
 import type { ImageTables } from '../metadata/image-tables.js';
 import type { GuardedStorage } from '../storage/guarded.js';
 import type { TablesLoader } from './load-tables.js';
-import { encryptionFormat, isKeyOf, type ImageEncryption } from './image-encryption.js';
+import { encryptionFormat, type ImageEncryption } from './image-encryption.js';
 import { cleanInterval, joinOptions, runtimeOptions, type RuntimeOptions } from './runtime-options.js';
 
 export interface ReopenOptions extends RuntimeOptions {
@@ -250,7 +250,7 @@ function checkSameEncryption(old: Header, now: Header): void {
 
 /** The same for another image that is encrypted in the same way. */
 function checkSameKey({ storage, encryption }: LifecycleParts, now: Header): void {
-  if (encryption === null || isKeyOf(storage, now, encryption)) return;
+  if (encryption === null || encryption.isKeyOf(storage, now)) return;
   const what = 'the LUKS header is that of another key now, and so of another image';
   throw new Qcow2Error('KEY_NEEDED', `${what}; close the image and open it again`);
 }

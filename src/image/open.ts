@@ -20,7 +20,6 @@ import {
   checkEncryptedAs,
   encryptionFormat,
   guestDataOf,
-  isKeyOf,
   type EncryptionFormat,
   type ImageEncryption,
   type RequiredEncryption,
@@ -68,7 +67,7 @@ export function openImage(storage: Storage, options: OpenOptions = {}): Qcow2Ima
   const { kernels = wasmKernels, onCorruption, backing = null } = options;
   const guestData = guestDataOf(header, data, options.encryption);
   const encryption = options.encryption ?? null;
-  if (encryption !== null && !isKeyOf(guarded, header, encryption)) {
+  if (encryption !== null && !encryption.isKeyOf(guarded, header)) {
     throw new Qcow2Error(
       'BAD_ARGUMENT',
       'encryption was opened for another image: its key is not behind this LUKS header',

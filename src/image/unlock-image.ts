@@ -3,7 +3,7 @@
  *
  * What is read is read first, because it may fault; deriving keys reads nothing. Passphrases are text, as UTF-8, or bytes.
  */
-import { keyIdentityOf } from '../crypto/key-identity.js';
+import { keyIdentityOf, sameKeyIdentity } from '../crypto/key-identity.js';
 import { webKeyDerivation, type KeyDerivation } from '../crypto/key-derivation.js';
 import { LEGACY_AES, legacyAesKey } from '../crypto/legacy-aes.js';
 import { keyedCipher, type CipherSpec } from '../crypto/luks-cipher.js';
@@ -22,6 +22,7 @@ import { settle } from '../storage/not-resident.js';
 import type { Storage } from '../storage/storage.js';
 import { kindOf } from '../util/kind-of.js';
 import { encryptionFormat, type ImageEncryption } from './image-encryption.js';
+import { readLuksHeaderOf } from './luks-header-of.js';
 
 export type Passphrase = string | Uint8Array;
 
@@ -158,11 +159,15 @@ function isByteArray(value: unknown): value is Uint8Array {
 
 function openedAes(passphrase: Uint8Array, options: UnlockOptions): ImageEncryption {
   const key = legacyAesKey(passphrase);
-  return { format: 'aes', spec: LEGACY_AES, identity: null, cipher: openedCipher(LEGACY_AES, key, options) };
+  const cipher = openedCipher(LEGACY_AES, key, options);
+  return { format: 'aes', spec: LEGACY_AES, isKeyOf: () => true, cipher };
 }
 
 function openedLuks(header: LuksHeader, spec: CipherSpec, key: Uint8Array, options: UnlockOptions): ImageEncryption {
-  return { format: 'luks', spec, identity: keyIdentityOf(header), cipher: openedCipher(spec, key, options) };
+  const identity = keyIdentityOf(header);
+  const isKeyOf: ImageEncryption['isKeyOf'] = (storage, now) =>
+    sameKeyIdentity(identity, keyIdentityOf(readLuksHeaderOf(storage, now)));
+  return { format: 'luks', spec, isKeyOf, cipher: openedCipher(spec, key, options) };
 }
 
 /** `key` is wiped: the cipher has a copy. */

@@ -1,5 +1,5 @@
 /**
- * The kernels: the hot loops over L2 tables, refcount blocks and data, behind one interface with two implementations:
+ * The kernels: the hot loops over L2 tables and refcount blocks, behind one interface with two implementations:
  * WASM (`wasm-kernels.ts`, the default) and TypeScript (`reference-kernels.ts`, the oracle of the tests).
  *
  * A `Kernels` owns one run of memory that never grows, so that views of it stay valid for its life:
@@ -51,20 +51,11 @@ export interface Kernels {
    */
   refcountAdd(block: number, order: number, first: number, count: number, delta: number): number;
 
-  /** The first index in `first .. end` at which `want` (at least 1) zero entries follow each other inside the range, or -1. */
-  refcountFindFree(block: number, order: number, first: number, end: number, want: number): number;
-
   /** How many entries from `first` on, below `end`, are zero without a gap. */
   refcountFreeLength(block: number, order: number, first: number, end: number): number;
 
   /** How many entries from `first` on, below `end`, are not zero without a gap. */
   refcountUsedLength(block: number, order: number, first: number, end: number): number;
-
-  /** Whether `length` bytes at `address` (no alignment needed) are all zero. */
-  isZero(address: number, length: number): boolean;
-
-  /** The number of equal bytes at the start of two ranges of `length` bytes (no alignment needed). */
-  equalLength(a: number, b: number, length: number): number;
 }
 
 /** Makes the kernels for one image: `slots` table slots of `slotBytes` (a multiple of 16) each. */

@@ -88,15 +88,6 @@ class ReferenceKernels implements Kernels {
     return -1;
   }
 
-  refcountFindFree(block: number, order: number, first: number, end: number, want: number): number {
-    let run = 0;
-    for (let index = first; index < end; index++) {
-      run = this.refcountGet(block, order, index) === 0 ? run + 1 : 0;
-      if (run === want) return index + 1 - want;
-    }
-    return -1;
-  }
-
   refcountFreeLength(block: number, order: number, first: number, end: number): number {
     let index = first;
     while (index < end && this.refcountGet(block, order, index) === 0) index++;
@@ -107,19 +98,6 @@ class ReferenceKernels implements Kernels {
     let index = first;
     while (index < end && this.refcountGet(block, order, index) !== 0) index++;
     return index - first;
-  }
-
-  isZero(address: number, length: number): boolean {
-    for (let index = address; index < address + length; index++) {
-      if (this.bytes[index] !== 0) return false;
-    }
-    return true;
-  }
-
-  equalLength(a: number, b: number, length: number): number {
-    let done = 0;
-    while (done < length && this.bytes[a + done] === this.bytes[b + done]) done++;
-    return done;
   }
 }
 

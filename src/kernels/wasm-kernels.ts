@@ -15,10 +15,8 @@ import { type KERNEL_EXPORTS, kernelsModule } from './wasm-module.js';
 
 const PAGE_BYTES = 0x10000;
 
-/** What the module exports: the functions of `Kernels`, with 0 and 1 for a boolean. */
-type KernelExports = Pick<Kernels, Exclude<(typeof KERNEL_EXPORTS)[number], 'isZero'>> & {
-  isZero(address: number, length: number): number;
-};
+/** What the module exports: the functions of `Kernels`. */
+type KernelExports = Pick<Kernels, (typeof KERNEL_EXPORTS)[number]>;
 
 /** Kernels of the given shape. Throws `UNSUPPORTED` without WebAssembly SIMD, `LIMIT` when the memory can't be had. */
 export const wasmKernels: KernelsFactory = (shape) => {
@@ -32,7 +30,6 @@ export const wasmKernels: KernelsFactory = (shape) => {
     name: 'wasm',
     bytes: new Uint8Array(memory.buffer),
     words: new Uint32Array(memory.buffer),
-    isZero: (address, length) => exports.isZero(address, length) === 1,
   } satisfies Kernels;
 };
 

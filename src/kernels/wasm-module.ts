@@ -9,7 +9,7 @@ import { CIPHER_EXPORTS } from './cipher-exports.js';
 import { KERNELS_WASM_BYTES, KERNELS_WASM_DEFLATED_BASE64 } from './generated/kernels-wasm.js';
 import { inlinedModule } from './inlined-module.js';
 
-/** The functions the module exports for tables and data; `Kernels` has their signatures. */
+/** The functions the module exports for tables; `Kernels` has their signatures. */
 export const KERNEL_EXPORTS = [
   'swap64',
   'l2RunLength',
@@ -17,11 +17,8 @@ export const KERNEL_EXPORTS = [
   'refcountGet',
   'refcountSet',
   'refcountAdd',
-  'refcountFindFree',
   'refcountFreeLength',
   'refcountUsedLength',
-  'isZero',
-  'equalLength',
 ] as const;
 
 /** An address to fetch, what a fetch answered, or the bytes themselves. */

@@ -13,7 +13,8 @@ import {
 import { hasDataFile, isDataFileRaw, type BackingFileName } from '../format/header.js';
 import { SECTOR_BYTES } from '../format/limits.js';
 import type { LuksHeader } from '../format/luks-header.js';
-import { encryptionFormat, readLuksHeaderOf } from '../image/image-encryption.js';
+import { encryptionFormat } from '../image/image-encryption.js';
+import { readLuksHeaderOf } from '../image/luks-header-of.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { listSnapshots } from './snapshots/list-snapshots.js';
 import type { SnapshotInfo } from './snapshots/snapshot-info.js';

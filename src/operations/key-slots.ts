@@ -15,7 +15,7 @@ import type { LuksVolume } from '../crypto/luks-volume.js';
 import { Qcow2Error } from '../errors.js';
 import { cryptoAreaOf } from '../format/header.js';
 import { encodeLuksHeader } from '../format/luks-header.js';
-import { readLuksHeaderOf } from '../image/image-encryption.js';
+import { readLuksHeaderOf } from '../image/luks-header-of.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { keyTools, readVolume, withPassphrase, type Passphrase, type UnlockOptions } from '../image/unlock-image.js';
 import { settle } from '../storage/not-resident.js';

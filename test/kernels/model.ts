@@ -48,14 +48,6 @@ export function encodeTable(entries: readonly bigint[]): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** The first index at which `want` zeroes follow each other in `first .. end`, or -1. */
-export function findFree(entries: readonly bigint[], first: number, end: number, want: number): number {
-  for (let index = first; index + want <= end; index++) {
-    if (entries.slice(index, index + want).every((entry) => entry === 0n)) return index;
-  }
-  return -1;
-}
-
 /** How many entries from `first` on, below `end`, satisfy `matches` without a gap. */
 export function lengthWhile(
   entries: readonly bigint[],
