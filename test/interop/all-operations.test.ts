@@ -17,6 +17,7 @@ import { resizeImage } from '../../src/operations/resize.js';
 import { runToEnd } from '../../src/util/steps.js';
 import { act, randomRange, readWhole, type DiskAction } from '../support/disk-actions.js';
 import { expectSameBytes, ModelDisk } from '../support/model-disk.js';
+import { roundsOfThisRun } from '../support/campaign.js';
 import { seedOfThisRun, withSeed, type SeededRandom } from '../support/seeded-random.js';
 import { withOurs } from './our-image.js';
 import { expectCleanCheck, inTemporaryDirectory, qemuBytes, qemuCreate, qemuImg, qemuIo } from './qemu.js';
@@ -24,7 +25,7 @@ import { expectCleanCheck, inTemporaryDirectory, qemuBytes, qemuCreate, qemuImg,
 const KIB = 1024;
 const START_SIZE = 1536 * KIB + 512;
 const LARGEST_SIZE = 3072 * KIB;
-const ROUNDS = 8;
+const ROUNDS = roundsOfThisRun(6);
 const OURS_PER_TURN = 30;
 const QEMUS_PER_TURN = 15;
 

@@ -3,10 +3,12 @@ import { readFileSync } from 'node:fs';
 import { describe, it } from 'vitest';
 import { CLUSTER_SIZE, DISK_SIZE, locateTables, type SmallImage } from '../image/damaged.js';
 import { fuzz } from '../image/fuzz-run.js';
+import { roundsOfThisRun, timeoutOfThisRun } from '../support/campaign.js';
 import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { inTemporaryDirectory, qemuCreate, qemuImg, qemuIo } from './qemu.js';
 
-const ROUNDS = 2000;
+const ROUNDS = roundsOfThisRun(2000);
+const OPTIONS = { timeout: timeoutOfThisRun(120_000) };
 const INCOMPATIBLE_LOW_BYTE = 79;
 
 /** Compressed clusters come first: QEMU writes none over an allocated one. */
@@ -27,12 +29,12 @@ function qemuImage(options: { readonly lazy: boolean }): Promise<SmallImage> {
 }
 
 describe('a damaged image with snapshots, compressed and zero clusters', () => {
-  it('ends in success or with a Qcow2Error, soon, and in bounds', { timeout: 120_000 }, async () => {
+  it('ends in success or with a Qcow2Error, soon, and in bounds', OPTIONS, async () => {
     const image = await qemuImage({ lazy: false });
     await withSeed('fuzz', seedOfThisRun(31), (random) => fuzz(image, ROUNDS, random));
   });
 
-  it('does so when it is dirty, too, and is to be repaired', { timeout: 120_000 }, async () => {
+  it('does so when it is dirty, too, and is to be repaired', OPTIONS, async () => {
     const image = await qemuImage({ lazy: true });
     image.bytes[INCOMPATIBLE_LOW_BYTE] = 1;
     await withSeed('fuzz', seedOfThisRun(32), (random) => fuzz(image, ROUNDS, random));

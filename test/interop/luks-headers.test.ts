@@ -31,12 +31,9 @@ const MADE_BY_QEMU: readonly Omit<LuksOptions, 'iterTime'>[] = [
   { cipher: 'aes-128', mode: 'xts', iv: 'plain', hash: 'sha1' },
   { cipher: 'aes-192', mode: 'xts', iv: 'essiv', hash: 'ripemd160' },
   { cipher: 'aes-256', mode: 'xts', iv: 'essiv', ivHash: 'md5', hash: 'sha512' },
-  { cipher: 'aes-128', mode: 'cbc', iv: 'plain64', hash: 'md5' },
-  { cipher: 'aes-256', mode: 'cbc', iv: 'essiv', ivHash: 'sha256', hash: 'sha256' },
   { cipher: 'aes-128', mode: 'cbc', iv: 'essiv', ivHash: 'sha256', hash: 'sha224' },
   { cipher: 'aes-256', mode: 'ctr', iv: 'plain64', hash: 'sha384' },
-  { cipher: 'aes-128', mode: 'ctr', iv: 'essiv', ivHash: 'md5', hash: 'sha1' },
-  { cipher: 'aes-128', mode: 'ecb', iv: 'plain64', ivHash: 'sha512', hash: 'ripemd160' },
+  { cipher: 'aes-128', mode: 'ecb', iv: 'plain64', ivHash: 'sha512', hash: 'md5' },
 ];
 
 function qemuOptions({ cipher, mode, iv, ivHash, hash }: LuksOptions): string {

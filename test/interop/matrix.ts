@@ -2,7 +2,7 @@
  * The interop matrix: every shape of image `qemu-img create` makes, written in turns by QEMU and by us.
  *
  * One test file per cluster size calls `describeMatrix`, so that the runner can share the work out. A cell does:
- *   create (by qemu-img or by us) -> we write -> QEMU checks and reads -> QEMU writes -> we read -> and once more.
+ *   create (by qemu-img or by us) -> we write -> QEMU checks and reads -> QEMU writes -> we read -> and so on (`ROUNDS`) -> we write.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import { readWhole } from '../support/disk-actions.js';
 import { expectSameBytes } from '../support/model-disk.js';
+import { roundsOfThisRun } from '../support/campaign.js';
 import { SeededRandom, seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { createOurs, withOurs } from './our-image.js';
 import { expectCleanCheck, qemuBytes, qemuCreate, qemuImg, qemuIo, type ImageFormat } from './qemu.js';
@@ -42,6 +43,8 @@ interface Backing {
 const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
 const OPERATIONS_PER_TURN = 40;
 const QEMU_READS_PER_TURN = 12;
+/** Of us and QEMU, in turns. */
+const ROUNDS = roundsOfThisRun(1);
 
 function* cellsOf(clusterSize: number): Generator<Cell> {
   for (const version of [2, 3] as const) {
@@ -96,7 +99,7 @@ async function playCell(path: string, cell: Cell, backing: Backing | undefined, 
   create(path, cell, size, backing);
   expectCleanCheck(path, 'of the new image');
   const turns = new Turns({ size, clusterSize, version, backing: backing?.bytes }, random);
-  for (const round of [1, 2]) {
+  for (let round = 1; round <= ROUNDS; round++) {
     await withOurs(path, (image) => turns.ours(image, OPERATIONS_PER_TURN));
     expectCleanCheck(path, `after our turn ${round}`);
     expectSameBytes(qemuBytes(path), turns.model.bytes, `what QEMU reads after our turn ${round}`);

@@ -27,10 +27,11 @@ import { readWhole } from '../../support/disk-actions.js';
 import { expectSameBytes } from '../../support/model-disk.js';
 import { Qcow2Bytes } from '../../support/qcow2-bytes.js';
 import { extensionAt } from '../../support/raw-bitmaps.js';
+import { roundsOfThisRun } from '../../support/campaign.js';
 import { seedOfThisRun, withSeed, type SeededRandom } from '../../support/seeded-random.js';
 
 const SIZE = 300_032;
-const RUNS = 150;
+const RUNS = roundsOfThisRun(150);
 
 function goodImage(clusterSize: number): Qcow2Bytes {
   const storage = new MemoryStorage();
