@@ -1,17 +1,14 @@
 /**
- * Boots a guest from a base image on the site's own server. What the guest writes is in `mine.qcow2` in the visitor's browser, and
- * there again after a reload.
+ * Boots a guest from a base image on the site's own server, which is read by ranges as the guest needs it. What the guest writes is in
+ * `mine.qcow2` in the visitor's browser, and there again after a reload.
  */
-import { listFiles, openDisk, storeFile } from 'qcow2-wasm/opfs';
+import { openDisk } from 'qcow2-wasm/opfs';
 import { attach, remoteDisk } from 'qcow2-wasm/v86';
 import { V86 } from 'v86';
 
-const stored = await listFiles();
-if (!stored.some(({ name }) => name === 'base.qcow2')) {
-  await storeFile({ name: 'base.qcow2' }, (await fetch('/base.qcow2')).body);
-}
-const backing = { name: 'base.qcow2', format: 'qcow2' } as const;
-const disk = remoteDisk(await openDisk({ name: 'mine.qcow2', create: { backing }, backing: ['base.qcow2'] }));
+const base = { name: 'base', url: '/base.qcow2' };
+const create = { backing: { name: base.name, format: 'qcow2' } } as const;
+const disk = remoteDisk(await openDisk({ name: 'mine.qcow2', create, backing: [base] }));
 const bios = { bios: { url: '/bios/bios.bin' }, vga_bios: { url: '/bios/vgabios-stdvga.bin' } };
 const emulator = new V86({ ...bios, wasm_path: '/v86.wasm', memory_size: 128 * 2 ** 20, hda: disk, autostart: false });
 await attach(emulator, disk);

@@ -1,4 +1,4 @@
-/** The samples of the README, compiled as a strict TypeScript user would compile them. */
+/** The samples of the README and the guide, compiled as a strict TypeScript user would compile them. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,9 +15,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** The TypeScript blocks. One that uses a disk it does not open goes on where the one before ended. */
 function samples(): string[] {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const text = ['README.md', 'docs/GUIDE.md'].map((name) => readFileSync(join(ROOT, name), 'utf8')).join('\n');
   const found: string[] = [];
-  for (const [, code = ''] of readme.matchAll(/^```ts\n([^]*?)^```$/gm)) {
+  for (const [, code = ''] of text.matchAll(/^```ts\n([^]*?)^```$/gm)) {
     const goesOn = /\bdisk\b/.test(code.replaceAll(/'[^']*'/g, '')) && !/const disk\b/.test(code);
     found.push(goesOn ? `${found.at(-1) ?? ''}\n${code}` : code);
   }
@@ -41,7 +41,7 @@ function compile(): { status: number | null; stdout: string } {
   return { status, stdout };
 }
 
-describe('the samples of the README', () => {
+describe('the samples of the README and the guide', () => {
   it('compile in strict mode, without casts', () => {
     expect(samples().length).toBeGreaterThanOrEqual(4);
     expect(samples().join('')).toContain("from 'v86'");
