@@ -32,3 +32,5 @@ export const MIN_GRANULARITY_BITS = 9;
 export const MAX_GRANULARITY_BITS = 31;
 /** Bytes of a bitmap, and of the clusters that its table can name: it is held in memory. */
 export const MAX_BITMAP_BYTES = 512 * 1024 * 1024;
+/** The same of all bitmaps of an image together: tables can be shared, so a small file can name as much as it likes. */
+export const MAX_BITMAPS_BYTES = 2 * MAX_BITMAP_BYTES;

@@ -10,6 +10,7 @@
  *   asks. The next change marks them anew.
  * - Each operation on bitmaps stores its outcome at once: after a crash it has happened or it has not.
  * - A resize concerns disabled ones, too: their tables are for a disk of one size.
+ * - All that are held in memory have a bound; what is beyond it, and in no image that we or QEMU's tools make, becomes inconsistent.
  * - A directory that can't be read is left as it is, and the guest's first change clears the bit that vouches for it.
  *
  * QEMU marks all of them when it opens an image for writing, and stores them when it closes it.
@@ -18,7 +19,7 @@ import type { GuestOffset } from '../disk.js';
 import { isQcow2Error, Qcow2Error } from '../errors.js';
 import { bitmapBytes, type BitmapEntry } from '../format/bitmap-directory.js';
 import { AUTOCLEAR_BITMAPS } from '../format/features.js';
-import { MAX_BITMAP_BYTES } from '../format/limits.js';
+import { MAX_BITMAP_BYTES, MAX_BITMAPS_BYTES } from '../format/limits.js';
 import { equalAt } from '../util/bytes.js';
 import { storeBitmaps, type BitmapToStore } from './bitmap-writer.js';
 import { DirtyBits } from './dirty-bits.js';
@@ -92,9 +93,10 @@ export class PersistentBitmaps {
 
   /**
    * Whether the disk can have `size` bytes. Throws `UNSUPPORTED` for a bitmap that is not consistent, or for an empty disk, and `LIMIT`
-   * for one that would take too much room.
+   * for one that would take too much room, or all of them together.
    */
   checkResize(tables: BitmapTables, size: number): void {
+    let bytes = 0;
     for (const { entry, state } of this.#load(tables)) {
       const name = JSON.stringify(entry.name);
       if (state !== 'consistent') {
@@ -102,7 +104,13 @@ export class PersistentBitmaps {
       }
       if (size === 0) throw new Qcow2Error('UNSUPPORTED', `the bitmap ${name} can't be that of a disk of 0 bytes`);
       checkBitmapSize(size, entry.granularityBits, `the bitmap ${name}`);
+      bytes += bitmapBytes(size, entry.granularityBits);
     }
+    if (bytes <= MAX_BITMAPS_BYTES) return;
+    throw new Qcow2Error(
+      'LIMIT',
+      `all bitmaps would have ${bytes} bytes with the disk; the limit is ${MAX_BITMAPS_BYTES}`,
+    );
   }
 
   /** Marks all of them in use, before the size of the disk changes. Stable when it returns. */
@@ -197,9 +205,13 @@ export class PersistentBitmaps {
   /** Marks those of the bitmaps in use that `isConcerned` says, and loads their bits. One that is damaged becomes inconsistent. */
   #markInUse(tables: BitmapTables, isConcerned: (bitmap: PersistentBitmap) => boolean): void {
     const list = this.#load(tables);
+    const { size } = tables.header.value;
+    let bytes = 0;
     const next = list.map((bitmap) => {
       if (!isConcerned(bitmap) || bitmap.entry.inUse) return bitmap;
-      return { ...this.#withBits(tables, bitmap), entry: { ...bitmap.entry, inUse: true } };
+      bytes += bitmapBytes(size, bitmap.entry.granularityBits);
+      const held = bytes <= MAX_BITMAPS_BYTES ? this.#withBits(tables, bitmap) : inconsistent(bitmap);
+      return { ...held, entry: { ...bitmap.entry, inUse: true } };
     });
     const changes = next.some((bitmap, index) => bitmap !== list[index]);
     if (changes) rewriteFlags(tables, next.map(({ entry }) => entry)); // prettier-ignore
@@ -207,15 +219,19 @@ export class PersistentBitmaps {
   }
 
   #withBits({ storage, header }: BitmapTables, bitmap: PersistentBitmap): PersistentBitmap {
-    if (bitmap.state !== 'consistent') return { ...bitmap, state: 'inconsistent' };
+    if (bitmap.state !== 'consistent') return inconsistent(bitmap);
     if (bitmap.bits !== null) return bitmap;
     try {
       return { ...bitmap, bits: readBitmapBits(storage, header.value, bitmap.entry) };
     } catch (error) {
       if (!isQcow2Error(error, 'BAD_IMAGE')) throw error;
-      return { ...bitmap, state: 'inconsistent' };
+      return inconsistent(bitmap);
     }
   }
+}
+
+function inconsistent(bitmap: PersistentBitmap): PersistentBitmap {
+  return { ...bitmap, state: 'inconsistent' };
 }
 
 function hasName({ entry }: PersistentBitmap, nameBytes: Uint8Array): boolean {

@@ -63,12 +63,14 @@ const LARGEST = 2 ** MAX_GRANULARITY_BITS;
 const GRANULARITY: Words = { text: `Granularity must be power of 2 and at least ${SMALLEST}`, alone: true };
 
 const WORDS: Readonly<Partial<Record<NewBitmapProblem, Words>>> = {
+  name: { text: 'Bitmap name must be UTF-8 without NUL', alone: true },
   'no name': { text: 'Bitmap name cannot be empty', alone: true },
   granularity: GRANULARITY,
   'granularity too small': GRANULARITY,
   'version 2': { text: 'Cannot store dirty bitmaps in qcow2 v2 files' },
   'granularity too large': { text: `Granularity exceeds maximum (${LARGEST} bytes)` },
   'too large': { text: 'Too much space will be occupied by the bitmap. Use larger granularity' },
+  'too large together': { text: 'Too much space will be occupied by all bitmaps. Use larger granularity' },
   'name too long': { text: `Name length exceeds maximum (${MAX_BITMAP_NAME_BYTES} characters)` },
   'too many': { text: 'Maximum number of persistent bitmaps is already reached' },
   'directory too large': { text: 'Not enough space in the bitmap directory' },

@@ -6,6 +6,7 @@ import {
   MAX_BITMAP_DIRECTORY_BYTES,
   MAX_BITMAP_NAME_BYTES,
   MAX_BITMAPS,
+  MAX_BITMAPS_BYTES,
   MAX_GRANULARITY_BITS,
   MIN_GRANULARITY_BITS,
 } from '../../format/limits.js';
@@ -30,6 +31,7 @@ export type NewBitmapProblem =
   | 'granularity too large'
   | 'granularity too small'
   | 'too large'
+  | 'too large together'
   | 'name too long'
   | 'too many'
   | 'directory too large'
@@ -58,12 +60,19 @@ export function newBitmapProblem(image: Qcow2Image, bitmap: NewBitmap): NewBitma
   if (granularity > LARGEST_GRANULARITY) return 'granularity too large';
   if (granularity < SMALLEST_GRANULARITY) return 'granularity too small';
   if (bitmapBytes(image.size, Math.log2(granularity)) > MAX_BITMAP_BYTES) return 'too large';
+  if (bytesTogether(image, granularity) > MAX_BITMAPS_BYTES) return 'too large together';
   if (nameBytes.length > MAX_BITMAP_NAME_BYTES) return 'name too long';
   if (others.length >= MAX_BITMAPS) return 'too many';
   const own = bitmapEntryBytes({ nameBytes, extraData: new Uint8Array(0) });
   const directory = others.reduce((sum, { entry }) => sum + bitmapEntryBytes(entry), own);
   if (directory > MAX_BITMAP_DIRECTORY_BYTES) return 'directory too large';
   return image.size === 0 ? 'empty disk' : null;
+}
+
+/** Of the bitmaps that there are and a new one. */
+function bytesTogether(image: Qcow2Image, granularity: number): number {
+  const others = image.tables.bitmaps.list(image.tables).map(({ entry }) => entry.granularityBits);
+  return [...others, Math.log2(granularity)].reduce((sum, bits) => sum + bitmapBytes(image.size, bits), 0);
 }
 
 /** Throws `BAD_ARGUMENT`, `UNSUPPORTED` or `LIMIT` for a bitmap that the image can't be given. */
@@ -98,6 +107,13 @@ function refusal(image: Qcow2Image, bitmap: NewBitmap, problem: NewBitmapProblem
       const bytes = bitmapBytes(image.size, Math.log2(granularity));
       const limit = `the limit is ${MAX_BITMAP_BYTES}; take a larger granularity`;
       return new Qcow2Error('LIMIT', `${what} would have ${bytes} bytes; ${limit}`);
+    }
+    case 'too large together': {
+      const limit = `the limit is ${MAX_BITMAPS_BYTES}; take a larger granularity`;
+      return new Qcow2Error(
+        'LIMIT',
+        `with ${what} all bitmaps would have ${bytesTogether(image, granularity)} bytes; ${limit}`,
+      );
     }
     case 'name too long': {
       const bytes = new TextEncoder().encode(name).length;

@@ -3,7 +3,7 @@
  * Whatever is asked of the image ends, with an answer or a `Qcow2Error`. Where a check finds no cluster that two things name, the guest
  * reads what it wrote, and writes on.
  */
-import { describe, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   addBitmap,
   checkImage,
@@ -16,6 +16,7 @@ import {
   listBitmaps,
   MemoryStorage,
   mergeBitmap,
+  newBitmapProblem,
   openImage,
   Qcow2Error,
   removeBitmap,
@@ -121,6 +122,53 @@ function use(file: Uint8Array<ArrayBuffer>, disk: Uint8Array, random: SeededRand
   const after = readWhole(openImage(storage, { readOnly: true })).subarray(0, SIZE);
   if (!namedTwice) expectSameBytes(after, disk, 'the disk');
 }
+
+describe('bitmaps that would take more memory together than is held', () => {
+  const TERABYTE = 2 ** 40;
+  const names = (image: Qcow2Image, state: string) =>
+    listBitmaps(image).flatMap((bitmap) => (bitmap.state === state ? [bitmap.name] : []));
+
+  /** Four that take all of it. */
+  function fullImage(): MemoryStorage {
+    const storage = new MemoryStorage();
+    createImage(storage, { size: TERABYTE });
+    const image = openImage(storage);
+    for (const name of ['a', 'b', 'c', 'd']) addBitmap(image, { name, granularity: 512 });
+    image.close();
+    return storage;
+  }
+
+  it('are not made, by one more or by a larger disk', () => {
+    const image = openImage(fullImage());
+    expect(newBitmapProblem(image, { name: 'e', granularity: 65536 })).toBe('too large together');
+    expect(() => addBitmap(image, { name: 'e', granularity: 512 })).toThrow(/LIMIT|the limit is 1073741824/);
+    expect(() => image.resize(TERABYTE + 65536)).toThrow(/all bitmaps would have .* the limit is 1073741824/);
+    image.close();
+  });
+
+  it('become inconsistent beyond that, and the guest writes on', () => {
+    const file = new Qcow2Bytes(fullImage().toBytes());
+    const extension = extensionAt(file)!;
+    const [length, directory] = [file.u64(extension + 8), file.u64(extension + 16)];
+    const entry = Uint8Array.from(file.bytes.subarray(directory + (length / 4) * 3, directory + length));
+    ['e', 'f'].forEach((name, index) => {
+      entry[24] = name.charCodeAt(0);
+      file.bytes.set(entry, directory + length + index * entry.length);
+    });
+    const view = new DataView(file.bytes.buffer, file.bytes.byteOffset);
+    view.setUint32(extension, 6);
+    view.setBigUint64(extension + 8, BigInt(length + 2 * entry.length));
+    const storage = new MemoryStorage(new Uint8Array(file.bytes));
+    const image = openImage(storage);
+    image.write(TERABYTE - 512, new Uint8Array(512).fill(1));
+    expect(names(image, 'consistent')).toEqual(['a', 'b', 'c', 'd']);
+    expect(names(image, 'inconsistent')).toEqual(['e', 'f']);
+    expect([...dirtyRanges(image, 'd')]).toEqual([{ offset: TERABYTE - 512, length: 512 }]);
+    for (const name of ['e', 'f']) removeBitmap(image, name);
+    image.close();
+    expect(names(openImage(storage), 'consistent')).toEqual(['a', 'b', 'c', 'd']);
+  });
+});
 
 describe('bitmaps with damage of any kind', () => {
   it.each([512, 4096])('in an image with clusters of %d bytes', (clusterSize) =>
