@@ -1,5 +1,6 @@
 /**
- * Crashes while a guest writes and bitmaps are added, removed, cleared, switched and stored.
+ * Crashes while a guest writes and bitmaps are added, removed, cleared, switched, merged, exported and stored, the disk grows and
+ * shrinks, and goes back to a snapshot.
  *
  * 1. A check of every crash state, ours and (for some) qemu-img's, finds leaks only; with the dirty bit set, after a repair.
  * 2. Each bitmap is in use, which means that nobody takes it for true, or it has exactly the marks that were stored, and the disk is
@@ -11,25 +12,22 @@
  */
 import { describe, expect, it } from 'vitest';
 import {
-  addBitmap,
-  clearBitmap,
   createImage,
-  disableBitmap,
-  enableBitmap,
   listBitmaps,
   MemoryStorage,
   openImage,
   removeBitmap,
   resizeImage,
   runToEnd,
-  storeBitmaps,
   type CreateOptions,
   type Qcow2Image,
 } from '../../src/index.js';
+import { isZero } from '../../src/util/bytes.js';
 import { act, randomRange, readWhole } from '../support/disk-actions.js';
 import { ModelDisk } from '../support/model-disk.js';
-import { granulesOf, rawBitmaps, sorted } from '../support/raw-bitmaps.js';
+import { rawBitmaps, sorted } from '../support/raw-bitmaps.js';
 import { seedOfThisRun, withSeed, type SeededRandom } from '../support/seeded-random.js';
+import { BitmapGuest, type DiskChanges, type ExpectedBitmap } from './bitmap-guest.js';
 import { expectLeaksOnly, expectLeaksOnlyByQemu, isDirty, JUDGED_BY_QEMU } from './crash-judges.js';
 import { crashStates, type CrashState } from './crash-states.js';
 import { GuestHistory } from './guest-history.js';
@@ -54,17 +52,11 @@ const SCENARIOS: readonly Scenario[] = [
   { title: 'clusters of 64 KiB', create: { clusterSize: 65536 }, granularities: [512, 8192] },
 ];
 
-interface Marks {
-  readonly granularity: number;
-  enabled: boolean;
-  marked: Set<number>;
-}
-
 /** What the file said when nothing was in use: after `ended` events, of which the first that could change it was `begun`. */
 interface StoredState {
   readonly begun: number;
   readonly ended: number;
-  readonly bitmaps: readonly { name: string; granularity: number; flags: number; marked: readonly number[] }[];
+  readonly bitmaps: readonly ExpectedBitmap[];
   readonly disk: Uint8Array;
 }
 
@@ -85,81 +77,42 @@ function record({ create, granularities }: Scenario, random: SeededRandom): Reco
   const image = openImage(storage, SMALL_CACHES(create.clusterSize));
   const model = new ModelDisk({ size: SIZE, clusterSize: create.clusterSize, version: 3 });
   const history = new GuestHistory(model.bytes);
-  const bitmaps = new Map<string, Marks>();
+  const guest = new BitmapGuest(image, granularities);
   const changes: number[] = [];
   const stored: StoredState[] = [{ begun: 0, ended: 0, bitmaps: [], disk: model.bytes.slice() }];
-  const store = (step: () => void): void => {
-    const begun = storage.events.length;
-    step();
-    const now = [...bitmaps].map(([name, { granularity, enabled, marked }]) => ({
-      ...{ name, granularity },
-      flags: enabled ? 2 : 0,
-      marked: sorted(marked),
-    }));
-    stored.push({ begun, ended: storage.events.length, bitmaps: now, disk: model.bytes.slice() });
-    history.flushed(storage.events.length, model.bytes);
+  const events = (): number => storage.events.length;
+  const disk: DiskChanges = {
+    begun: () => void changes.push(events()),
+    stored: (step) => {
+      const begun = events();
+      step();
+      stored.push({ begun, ended: events(), bitmaps: guest.expected(), disk: model.bytes.slice() });
+      history.flushed(events(), model.bytes);
+    },
+    replaced: (bytes, step) => {
+      changes.push(events());
+      model.bytes.set(bytes);
+      history.changed(events(), { offset: 0, length: SIZE }, model.bytes);
+      step();
+    },
   };
   for (let index = 0; index < STEPS; index++) {
     if (index === 0 || random.oneIn(4)) {
-      store(() => operate(image, bitmaps, { random, granularities }));
+      guest.operate(model.bytes, disk, random);
       continue;
     }
     const range = randomRange(random, SIZE, create.clusterSize, 60_000);
-    const begun = storage.events.length;
+    const begun = events();
     changes.push(begun);
     act(random.pick(['write', 'write', 'unmap', 'discard'] as const), range, { disk: image, model, random });
     history.changed(begun, range, model.bytes);
-    for (const { enabled, granularity, marked } of bitmaps.values()) {
-      if (!enabled) continue;
-      for (const granule of granulesOf(range.offset, range.length, granularity)) marked.add(granule);
-    }
+    guest.changed(range);
     if (!random.oneIn(5)) continue;
     image.flush();
-    history.flushed(storage.events.length, model.bytes);
+    history.flushed(events(), model.bytes);
   }
-  store(() => image.close());
+  disk.stored(() => image.close());
   return { storage, stored, history, changes };
-}
-
-function operate(
-  image: Qcow2Image,
-  bitmaps: Map<string, Marks>,
-  { random, granularities }: { random: SeededRandom; granularities: readonly number[] },
-): void {
-  const names = [...bitmaps.keys()];
-  if (names.length === 0 || (names.length < 4 && random.oneIn(4))) {
-    const name = `bitmap ${random.below(1_000_000)}`;
-    const granularity = random.pick(granularities);
-    addBitmap(image, { name, granularity });
-    bitmaps.set(name, { granularity, enabled: true, marked: new Set() });
-    return;
-  }
-  const name = random.pick(names);
-  const bitmap = bitmaps.get(name)!;
-  switch (random.below(7)) {
-    case 0:
-      removeBitmap(image, name);
-      bitmaps.delete(name);
-      break;
-    case 1:
-      clearBitmap(image, name);
-      bitmap.marked = new Set();
-      break;
-    case 2:
-      (bitmap.enabled ? disableBitmap : enableBitmap)(image, name);
-      bitmap.enabled = !bitmap.enabled;
-      break;
-    case 3:
-      image.reopen({ readOnly: true });
-      image.reopen({ readOnly: false });
-      break;
-    case 4:
-      image.inactivate();
-      image.invalidate();
-      break;
-    default:
-      storeBitmaps(image);
-  }
 }
 
 /** The marks that the file has are those of a stored state, and the disk is that state's. */
@@ -188,8 +141,10 @@ function judge({ create }: Scenario, recording: Recording, state: CrashState, by
   const allowed = stored.slice(last).filter(({ begun }, index) => index === 0 || begun < at);
   const storage = new MemoryStorage(file.slice());
   const image = openImage(storage, SMALL_CACHES(create.clusterSize));
-  const disk = readWhole(image);
+  const whole = readWhole(image);
+  const disk = whole.subarray(0, SIZE);
   history.expectKept(at, disk);
+  expect(isZero(whole.subarray(SIZE))).toBe(true);
   judgeBitmaps(file, disk, allowed);
   // What was stored is stable: until the guest goes on, nothing is in use.
   const since = stored[last]!.ended;

@@ -38,12 +38,15 @@ export function rawBitmaps(file: Uint8Array): RawBitmap[] {
     const nameAt = at + 24 + image.u32(at + 20);
     const granularity = 2 ** ((image.u32(at + 16) >>> 16) & 0xff);
     const table = Array.from({ length: image.u32(at + 8) }, (_, index) => image.u64(image.u64(at) + 8 * index));
+    const flags = image.u32(at + 12);
+    // What one in use says is of no account: it may be for a disk that was larger.
+    const granules = (flags & 1) !== 0 ? Infinity : Math.ceil(image.u64(24) / granularity);
     bitmaps.push({
       name: image.bytes.toString('utf8', nameAt, nameAt + nameLength),
       granularity,
-      flags: image.u32(at + 12),
+      flags,
       table,
-      marked: markedIn(image, table, Math.ceil(image.u64(24) / granularity)),
+      marked: markedIn(image, table, granules),
     });
     at = Math.ceil((nameAt + nameLength) / 8) * 8;
   }
