@@ -44,7 +44,7 @@ export interface DiskChanges {
   /** Something begins that may leave bitmaps in use. */
   begun(): void;
   /** The bitmaps are stored by `step`, and nothing is in use then. */
-  stored(step: () => void): void;
+  stored<T>(step: () => T): T;
   /** All of the disk becomes `bytes` at once, by `step`. */
   replaced(bytes: Uint8Array, step: () => void): void;
 }
@@ -166,14 +166,16 @@ export class BitmapGuest {
   #resize(changes: DiskChanges, random: SeededRandom): void {
     for (const size of [this.#size + random.between(1, 200) * 512, this.#size]) {
       const job = resizeImage(this.#image, { size, shrink: true });
-      for (let done = false; !done;) {
+      const some = (): boolean => {
+        let goesOn = job.next().done !== true;
+        while (goesOn && random.oneIn(2)) goesOn = job.next().done !== true;
+        this.#fitTo(this.#image.size);
+        storeBitmaps(this.#image);
+        return goesOn;
+      };
+      for (let goesOn = true; goesOn;) {
         changes.begun();
-        changes.stored(() => {
-          do done = job.next().done === true;
-          while (!done && random.oneIn(2));
-          this.#fitTo(this.#image.size);
-          storeBitmaps(this.#image);
-        });
+        goesOn = changes.stored(some);
       }
     }
   }

@@ -85,9 +85,10 @@ function record({ create, granularities }: Scenario, random: SeededRandom): Reco
     begun: () => void changes.push(events()),
     stored: (step) => {
       const begun = events();
-      step();
+      const result = step();
       stored.push({ begun, ended: events(), bitmaps: guest.expected(), disk: model.bytes.slice() });
       history.flushed(events(), model.bytes);
+      return result;
     },
     replaced: (bytes, step) => {
       changes.push(events());
