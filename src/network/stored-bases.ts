@@ -4,7 +4,7 @@
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { CacheFile } from './cache-file.js';
-import { baseFileName, type BaseFiles } from './open-base.js';
+import { baseFileName, type BaseFiles } from './kept-bases.js';
 
 /** A version of a base image that is kept, all of it or a part. */
 export interface StoredBase {

@@ -6,7 +6,7 @@
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import type { Held } from '../network/chunk-cache.js';
-import type { BaseFiles, SharedFile } from '../network/open-base.js';
+import type { BaseFiles, SharedFile } from '../network/kept-bases.js';
 import { BlobStorage } from '../storage/blob.js';
 import { fromBrowserError, openOpfsStorage } from '../storage/opfs.js';
 import type { Storage } from '../storage/storage.js';

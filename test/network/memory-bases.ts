@@ -1,7 +1,8 @@
 /** `BaseFiles` in memory: several hosts on one `MemoryBases` are several tabs. Each opens a file for itself, and all see its bytes. */
 import { Qcow2Error } from '../../src/errors.js';
 import type { Held, TakeLock } from '../../src/network/chunk-cache.js';
-import type { BaseFiles, NetworkHost, SharedFile } from '../../src/network/open-base.js';
+import type { BaseFiles, SharedFile } from '../../src/network/kept-bases.js';
+import type { NetworkHost } from '../../src/network/open-base.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import type { FakeServer } from './fake-server.js';
@@ -106,26 +107,34 @@ class SharedStorage implements Storage {
   }
 }
 
-/** Locks by name, in the order in which they were asked for. */
+/** Locks by name, in the order in which they were asked for; who gives up waiting leaves the row. */
 export class MemoryLocks {
-  readonly #last = new Map<string, Promise<void>>();
+  /** Who holds the lock, and who waits for it. */
+  readonly #rows = new Map<string, (() => void)[]>();
 
-  readonly take = async (name: string, signal?: AbortSignal): ReturnType<TakeLock> => {
-    const before = this.#last.get(name) ?? Promise.resolve();
-    let release!: () => void;
-    const released = new Promise<void>((resolve) => {
-      release = resolve;
+  readonly take = (name: string, signal?: AbortSignal): ReturnType<TakeLock> => {
+    const row = this.#rows.get(name) ?? [];
+    this.#rows.set(name, row);
+    return new Promise<Held>((resolve, reject) => {
+      const leave = (): void => {
+        const place = row.indexOf(granted);
+        if (place === -1) return;
+        row.splice(place, 1);
+        if (place === 0) row[0]?.();
+      };
+      const granted = (): void => {
+        signal?.removeEventListener('abort', giveUp);
+        resolve({ release: leave });
+      };
+      const giveUp = (): void => {
+        leave();
+        reject(signal!.reason);
+      };
+      row.push(granted);
+      signal?.addEventListener('abort', giveUp);
+      if (signal?.aborted === true) giveUp();
+      else if (row.length === 1) granted();
     });
-    this.#last.set(
-      name,
-      before.then(() => released),
-    );
-    await before;
-    if (signal?.aborted) {
-      release();
-      throw signal.reason;
-    }
-    return { release } satisfies Held;
   };
 }
 
