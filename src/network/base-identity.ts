@@ -65,13 +65,13 @@ export function validatorOf(identity: string): string | null {
 }
 
 /**
- * How an answer shows that it is of another version, in words; null where it does not. A header that is missing says nothing: it may be one
- * that the server does not expose to other origins.
+ * How an answer shows that it is of another version, in words; null where it does not. Of an ETag the tag alone counts: a weak one that is another
+ * tells of another file as a strong one does. A header that is missing says nothing here (`range-answer.ts`).
  */
 export function differenceFrom(identity: string, headers: Headers): string | null {
   if (identity.startsWith('etag:')) {
-    const etag = strongEtag(headers);
-    return etag === null || `etag:${etag}` === identity ? null : `etag:${etag}`;
+    const etag = headers.get('etag');
+    return etag === null || `etag:${etag.replace(/^W\//, '')}` === identity ? null : `etag:${etag}`;
   }
   const modified = headers.get('last-modified');
   const known = identity.startsWith('modified:') ? validatorOf(identity) : null;

@@ -10,6 +10,7 @@
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import type { CacheFile } from './cache-file.js';
+import type { CacheNotes, DigestState } from './cache-header.js';
 import type { ChunkGeometry } from './chunk-geometry.js';
 import { MemoryChunks } from './memory-chunks.js';
 import { throwIfAborted } from './retry.js';
@@ -31,6 +32,8 @@ export interface ChunkCacheOptions {
   readonly takeLock: TakeLock | null;
   /** For chunks that can't be kept. */
   readonly memoryBytes: number;
+  /** What that may grow to for the sake of one operation. */
+  readonly maxMemoryBytes: number;
 }
 
 export class ChunkCache {
@@ -43,17 +46,33 @@ export class ChunkCache {
   readonly #unkept: number[] = [];
   #keeping: Promise<void> | null = null;
 
-  constructor({ geometry, file, problem, takeLock, memoryBytes }: ChunkCacheOptions) {
+  constructor(options: ChunkCacheOptions) {
+    const { geometry, file, problem, takeLock, memoryBytes, maxMemoryBytes } = options;
+    const chunks = (bytes: number): number => Math.floor(bytes / geometry.chunkBytes);
     this.geometry = geometry;
     this.#file = file;
     this.#problem = problem;
     this.#takeLock = takeLock;
-    this.#memory = new MemoryChunks(Math.floor(memoryBytes / geometry.chunkBytes));
+    this.#memory = new MemoryChunks({ capacity: chunks(memoryBytes), most: chunks(maxMemoryBytes) });
   }
 
   /** Why chunks are not kept beyond this visit; null where they are. */
   get problem(): Qcow2Error | null {
     return this.#problem;
+  }
+
+  /** @throws Qcow2Error that of `problem`. */
+  checkKept(): void {
+    if (this.#problem !== null) throw this.#problem;
+  }
+
+  /** Of the file; null where there is none. */
+  get notes(): CacheNotes | null {
+    return this.#file?.notes ?? null;
+  }
+
+  noteDigest(state: DigestState): void {
+    if (this.#file !== null) this.#file.notes.digest = state;
   }
 
   has(index: number): boolean {
@@ -68,9 +87,9 @@ export class ChunkCache {
     return true;
   }
 
-  /** So many chunks are wanted at once. */
-  demand(count: number): void {
-    this.#memory.demand(count);
+  /** As `MemoryChunks.demand`; what is kept in the file needs no memory. */
+  demand(count: number, round: number): void {
+    if (this.#file === null || this.#problem !== null) this.#memory.demand(count, round);
   }
 
   /** The lock of a chunk, to be held while it is fetched and kept. */
@@ -95,6 +114,15 @@ export class ChunkCache {
     return this.#keeping;
   }
 
+  /** Room may have been made since: tries to keep what did not fit, as far as it is in memory. */
+  async keepAgain(): Promise<void> {
+    const file = this.#file;
+    if (file === null || this.#problem?.code !== 'NO_SPACE') return;
+    this.#problem = null;
+    const unkept = this.#memory.entries().filter(([index]) => !file.has(index));
+    await Promise.all(unkept.map(([index, bytes]) => this.take(index, bytes)));
+  }
+
   /** Resolves when all that has come so far is kept, or can't be. */
   async whenKept(): Promise<void> {
     await this.#keeping;
@@ -110,9 +138,7 @@ export class ChunkCache {
   /** Bytes of chunks that are kept, by whichever tab. */
   keptBytes(): number {
     this.#file?.refresh();
-    let bytes = 0;
-    for (const index of this.#file?.known() ?? []) bytes += this.geometry.length(index);
-    return bytes;
+    return this.#file?.knownBytes() ?? 0;
   }
 
   /** Bytes of the cache file. */

@@ -4,8 +4,9 @@
  */
 import { passing } from './fetch-failure.js';
 import type { ChunkGeometry, ChunkRun } from './chunk-geometry.js';
-import type { Fetch, HttpAnswer } from './http.js';
+import { sendRequest, type Fetch, type HttpAnswer, type HttpRequest } from './http.js';
 import type { Patience } from './retry.js';
+import type { NetworkTraffic } from './traffic.js';
 
 /** Takes a chunk as soon as its last byte has arrived. */
 export type TakeChunk = (index: number, bytes: Uint8Array<ArrayBuffer>) => void;
@@ -14,6 +15,8 @@ export interface ChunkSource {
   readonly geometry: ChunkGeometry;
   /** Which version of the base it gives (`base-identity.ts`). It never gives another. */
   readonly identity: string;
+  /** The SHA-256 of the whole, in hexadecimal digits, where it alone can tell that the bytes are right; null where others do. */
+  readonly wholeDigest: string | null;
   /** Chunks that one request can bring. */
   readonly longestRun: number;
   /**
@@ -27,10 +30,18 @@ export interface ChunkSource {
 export interface SourceHost {
   readonly fetch: Fetch;
   readonly patience: Patience;
-  /** Told of each piece of a body that arrives, in bytes. */
-  readonly onBytes: (count: number) => void;
-  /** Told of each request that is sent. */
-  readonly onRequest: () => void;
+  readonly traffic: NetworkTraffic;
+}
+
+/** Sends a request, and counts it. Who reads the body counts that. @throws as `sendRequest`. */
+export async function ask(
+  { fetch, patience, traffic }: SourceHost,
+  request: Omit<HttpRequest, 'patience' | 'isReadable'>,
+): Promise<HttpAnswer> {
+  traffic.noteRequest();
+  const answer = await sendRequest(fetch, { ...request, patience, isReadable: traffic.isReadable });
+  traffic.isReadable = true;
+  return answer;
 }
 
 interface ExpectedBody {
@@ -53,7 +64,7 @@ export async function readChunks(
   while (index < end) {
     const piece = await answer.next();
     if (piece === null) break;
-    host.onBytes(piece.length);
+    host.traffic.noteBytes(piece.length);
     for (let used = 0; used < piece.length && index < end;) {
       const part = piece.subarray(used, used + chunk.length - filled);
       chunk.set(part, filled);

@@ -9,8 +9,8 @@ const LONGEST_PROFILE_BYTES = 16 * 1024 * 1024;
 
 /** One attempt. @throws Qcow2Error `NETWORK`, `NOT_FOUND`, `BAD_ARGUMENT` for what is no profile, `LIMIT`, `ABORTED`. */
 export async function fetchProfile(fetch: Fetch, url: string, signal: AbortSignal): Promise<BootProfile> {
-  const { stallMilliseconds } = DEFAULT_PATIENCE;
-  const answer = await sendRequest(fetch, { url, signal, stallMilliseconds });
+  const bounds = { bytes: LONGEST_PROFILE_BYTES, patience: DEFAULT_PATIENCE, isReadable: false };
+  const answer = await sendRequest(fetch, { url, signal, ...bounds });
   try {
     if (answer.status !== 200) throw statusFailure(url, answer.status);
     const decoder = new TextDecoder();

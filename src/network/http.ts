@@ -1,13 +1,14 @@
 /**
- * One HTTP request, watched: it ends when its signal does, and fails when nothing comes for too long. What a browser says of a request
- * that got no answer is one sentence, whatever the reason; here it is asked once more, to tell a server that is not there from one that
- * does not let this page read (CORS).
+ * One HTTP request, watched: it ends when its signal does, and fails when nothing comes for too long, or all of it takes too long. What a
+ * browser says of a request that got no answer is one sentence, whatever the reason; here it is asked once more, to tell a server that is
+ * not there from one that does not let this page read (CORS). One that did before has its reasons elsewhere: a line that broke, a proxy's
+ * error page.
  *
  * Nothing is kept in the browser's HTTP cache (`no-store`): the chunks are kept by us, and a part that came from an older version of the
  * file would be a lie.
  */
 import { lasting, passing, type FetchFailure } from './fetch-failure.js';
-import { throwIfAborted } from './retry.js';
+import { throwIfAborted, type Patience } from './retry.js';
 
 export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
 
@@ -19,7 +20,11 @@ export interface HttpRequest {
   readonly method?: 'GET' | 'HEAD';
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
-  readonly stallMilliseconds: number;
+  /** Of the answer at most, as far as it is of use: how long it may take goes by them. */
+  readonly bytes: number;
+  readonly patience: Pick<Patience, 'stallMilliseconds' | 'slowestBytesPerSecond'>;
+  /** The page has read answers of this server before. */
+  readonly isReadable: boolean;
 }
 
 /** An answer whose body is read piece by piece. */
@@ -76,25 +81,31 @@ function answerOf(response: Response, { url, signal }: HttpRequest, watch: Stall
   };
 }
 
-/** Aborts a request on which nothing happens. */
+/** Aborts a request on which nothing happens, or which does not come to its end. */
 class StallWatch {
   readonly signal: AbortSignal;
   stalled: FetchFailure | null = null;
   readonly #ending = new AbortController();
   readonly #request: HttpRequest;
+  readonly #wholeTimer: ReturnType<typeof setTimeout>;
 
   constructor(request: HttpRequest) {
     this.#request = request;
+    const { url, bytes, patience } = request;
+    // Not to be tripped by a server that sends a byte now and then.
+    const milliseconds = patience.stallMilliseconds + (bytes / patience.slowestBytesPerSecond) * 1000;
+    this.#wholeTimer = setTimeout(() => {
+      this.#giveUp(`${url}: ${bytes} bytes had not come after ${milliseconds / 1000} s`);
+    }, milliseconds);
     this.signal = AbortSignal.any([request.signal, this.#ending.signal]);
   }
 
   /** The same as `step`, which must come in time. */
   async over<T>(step: Promise<T>): Promise<T> {
-    const { url, stallMilliseconds } = this.#request;
+    const { url, patience } = this.#request;
     const timer = setTimeout(() => {
-      this.stalled = passing(`${url}: nothing came from the server for ${stallMilliseconds / 1000} s`);
-      this.#ending.abort();
-    }, stallMilliseconds);
+      this.#giveUp(`${url}: nothing came from the server for ${patience.stallMilliseconds / 1000} s`);
+    }, patience.stallMilliseconds);
     try {
       return await step;
     } finally {
@@ -103,16 +114,22 @@ class StallWatch {
   }
 
   end(): void {
+    clearTimeout(this.#wholeTimer);
     this.#ending.abort();
+  }
+
+  #giveUp(problem: string): void {
+    this.stalled ??= passing(problem);
+    this.end();
   }
 }
 
 async function noAnswer(fetch: Fetch, request: HttpRequest, cause: unknown): Promise<FetchFailure> {
-  const { url } = request;
+  const { url, isReadable } = request;
   if ((globalThis.navigator as Navigator | undefined)?.onLine === false) {
     return passing(`${url}: the browser is offline`, cause);
   }
-  if (isForeign(url) && (await answersBlindly(fetch, request))) {
+  if (!isReadable && isForeign(url) && (await answersBlindly(fetch, request))) {
     const { origin } = globalThis as { origin?: string };
     return lasting(
       'NETWORK',
@@ -125,7 +142,10 @@ async function noAnswer(fetch: Fetch, request: HttpRequest, cause: unknown): Pro
 }
 
 /** Whether there is an answer when the page does not ask to see it. */
-async function answersBlindly(fetch: Fetch, { url, signal, stallMilliseconds }: HttpRequest): Promise<boolean> {
+async function answersBlindly(
+  fetch: Fetch,
+  { url, signal, patience: { stallMilliseconds } }: HttpRequest,
+): Promise<boolean> {
   try {
     const patience = AbortSignal.any([signal, AbortSignal.timeout(stallMilliseconds)]);
     await fetch(url, { method: 'HEAD', mode: 'no-cors', cache: 'no-store', signal: patience });

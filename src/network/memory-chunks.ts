@@ -3,20 +3,28 @@
  * bytes; those that are held stay anyway.
  *
  * Invariant: `settle` gets to an end. An operation that faults runs again from its start, so all chunks that it reads must fit in at the
- * same time. One that is wanted again soon after it had to go says that they do not, and there is room for twice as many from then on.
+ * same time. It faults once for each chunk, unless some that it has read had to go meanwhile: one that faults more often than there is
+ * room for chunks makes room for twice as many, up to a bound if there is one. What many operations read makes no room, however much.
  */
+import { Qcow2Error } from '../errors.js';
+
+export interface MemoryRoom {
+  /** Chunks. */
+  readonly capacity: number;
+  /** What the capacity may grow to; `Infinity` for as much as an operation needs. */
+  readonly most: number;
+}
+
 export class MemoryChunks {
+  readonly #most: number;
   #capacity: number;
   /** By index, the one used last at the end. */
   readonly #chunks = new Map<number, Uint8Array>();
   readonly #held = new Set<number>();
-  /** How many had to go in all when this one had. */
-  readonly #wentAt = new Map<number, number>();
-  #gone = 0;
 
-  /** @param capacity in chunks. */
-  constructor(capacity: number) {
-    this.#capacity = Math.max(1, capacity);
+  constructor({ capacity, most }: MemoryRoom) {
+    this.#most = Math.max(1, most);
+    this.#capacity = Math.min(Math.max(1, capacity), this.#most);
   }
 
   has(index: number): boolean {
@@ -31,11 +39,13 @@ export class MemoryChunks {
     return chunk;
   }
 
+  /** All of them, by index. */
+  entries(): [number, Uint8Array][] {
+    return [...this.#chunks];
+  }
+
   /** Takes a chunk in, and holds it until `release`. */
   hold(index: number, bytes: Uint8Array): void {
-    const wentAt = this.#wentAt.get(index);
-    if (wentAt !== undefined && this.#gone - wentAt <= 2 * this.#capacity) this.#capacity *= 2;
-    this.#wentAt.delete(index);
     this.#chunks.set(index, bytes);
     this.#held.add(index);
   }
@@ -47,7 +57,6 @@ export class MemoryChunks {
       if (this.#chunks.size <= this.#capacity) break;
       if (this.#held.has(oldest)) continue;
       this.#chunks.delete(oldest);
-      this.#wentAt.set(oldest, ++this.#gone);
     }
   }
 
@@ -56,9 +65,20 @@ export class MemoryChunks {
     if (!this.#held.has(index)) this.#chunks.delete(index);
   }
 
-  /** Makes room for at least so many chunks: all that one read wants must fit in. */
-  demand(count: number): void {
-    this.#capacity = Math.max(this.#capacity, count);
+  /**
+   * An operation faults the `round`th time, now by a read of `count` chunks.
+   * @throws Qcow2Error `LIMIT` where it reads more than may ever be here.
+   */
+  demand(count: number, round: number): void {
+    const most = this.#most;
+    if (count > most || round > 2 * most) {
+      throw new Qcow2Error(
+        'LIMIT',
+        `one operation reads more of the base image than ${most} chunks, all that memory may hold`,
+      );
+    }
+    const wanted = round > this.#capacity ? 2 * this.#capacity : count;
+    this.#capacity = Math.min(most, Math.max(this.#capacity, wanted, count));
   }
 
   clear(): void {

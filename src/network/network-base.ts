@@ -4,14 +4,21 @@
  * Reading is synchronous. A read that finds all its chunks here is answered; one that does not throws `NotResident`, whose `load()` fetches
  * those that are missing (`storage/not-resident.ts`).
  */
-import { Qcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { NotResident } from '../storage/not-resident.js';
-import type { Progress } from '../util/progress.js';
 import { chunksOfProfile, ProfileRecorder, type BootProfile } from './boot-profile.js';
 import type { ChunkCache } from './chunk-cache.js';
 import { indicesOf } from './chunk-geometry.js';
 import { ChunkLoader, RANK } from './chunk-loader.js';
 import type { ChunkSource } from './chunk-source.js';
+import {
+  awaitsComparison,
+  makeOffline,
+  verifyAll,
+  type EstimateRoom,
+  type OfflineParts,
+  type PrefetchJob,
+} from './make-offline.js';
 import { prefetchChunks } from './prefetch.js';
 import { ReadAhead } from './read-ahead.js';
 import type { Patience } from './retry.js';
@@ -19,9 +26,6 @@ import type { NetworkTraffic } from './traffic.js';
 
 const PARALLEL_REQUESTS = 6;
 const PREFETCH_REQUESTS = 3;
-
-/** Of fetching what reads back wrong. */
-const MOST_ROUNDS = 3;
 
 export interface NetworkBaseParts {
   /** By which images name it. */
@@ -31,6 +35,7 @@ export interface NetworkBaseParts {
   readonly cache: ChunkCache;
   readonly traffic: NetworkTraffic;
   readonly patience: Patience;
+  readonly estimateRoom: EstimateRoom | null;
   /** Called once, by `close()`. */
   readonly onClose: () => void;
 }
@@ -56,11 +61,6 @@ export interface BaseStatus {
   readonly notKept: string | null;
 }
 
-export interface PrefetchJob {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: Progress) => void) | undefined;
-}
-
 export class NetworkBase {
   readonly name: string;
   readonly url: string;
@@ -70,6 +70,8 @@ export class NetworkBase {
   readonly #readAhead: ReadAhead;
   readonly #recorder: ProfileRecorder;
   #closed = false;
+  /** What is here has another digest than it must have. */
+  #wrong: Qcow2Error | null = null;
 
   constructor(parts: NetworkBaseParts) {
     const { source, cache, patience, traffic } = parts;
@@ -81,6 +83,7 @@ export class NetworkBase {
     this.#loader = new ChunkLoader({ cache, source, patience, parallel: PARALLEL_REQUESTS, onRetry });
     this.#readAhead = new ReadAhead(source.geometry);
     this.#recorder = new ProfileRecorder(source.geometry);
+    if (awaitsComparison(this.#offline)) void this.#compareAside();
   }
 
   /** Bytes. */
@@ -103,10 +106,10 @@ export class NetworkBase {
     this.#recorder.note(offset, target.length);
     this.#fetchAhead(offset, target.length);
     if (missing.length > 0) {
-      this.#parts.cache.demand(count);
-      throw new NotResident(`${missing.length} chunks of ${this.url} are not here`, (signal) =>
-        this.#loader.want(missing, RANK.demand, signal),
-      );
+      throw new NotResident(`${missing.length} chunks of ${this.url} are not here`, async (signal, round = 1) => {
+        this.#parts.cache.demand(count, round);
+        await this.#loader.want(missing, RANK.demand, signal);
+      });
     }
     target.fill(0, Math.max(0, Math.min(target.length, this.size - offset)));
   }
@@ -130,31 +133,27 @@ export class NetworkBase {
 
   /** Fetches what a profile names, in its order. Resolves when all of it is here. @throws Qcow2Error as fetching does, `ABORTED`. */
   prefetch(profile: BootProfile, job: PrefetchJob = {}): Promise<void> {
-    return this.#prefetch(chunksOfProfile(profile, this.source.geometry), job);
+    return this.#prefetch(chunksOfProfile(profile, this.source.geometry), job, false);
+  }
+
+  /** As `prefetch`, by the profile at `url`. Once all that it names is kept, `fetchIt` is not called any more, nor on later visits. */
+  async prefetchBy(url: string, fetchIt: () => Promise<BootProfile>, job: PrefetchJob = {}): Promise<void> {
+    const { cache, source } = this.#parts;
+    if (cache.notes?.hasProfile(url) === true || cache.keptBytes() === source.geometry.size) return;
+    await this.prefetch(await fetchIt(), job);
+    await this.whenKept();
+    this.#checkOpen();
+    if (cache.problem === null) cache.notes?.noteProfile(url);
   }
 
   /**
-   * Fetches all that is missing, then reads all of it again and compares it with its checksums; what was damaged is fetched anew. When it
-   * resolves, the base needs no network any more.
-   * @throws Qcow2Error `NO_SPACE`, `IN_USE` or whatever else keeps it from being kept; as fetching does; `ABORTED`.
+   * Fetches all that is missing, then reads all of it again and compares it with its checksums (`make-offline.ts`); what was damaged is
+   * fetched anew. When it resolves, the base needs no network any more.
+   * @throws Qcow2Error `NO_SPACE`, `IN_USE` or whatever else keeps it from being kept; `BASE_CHANGED`; as fetching does; `ABORTED`.
    */
   async makeAvailableOffline(job: PrefetchJob = {}): Promise<void> {
-    const { cache, source } = this.#parts;
-    const all = indicesOf({ first: 0, count: source.geometry.count });
-    for (let round = 1; ; round++) {
-      await this.#prefetch(all, job);
-      await this.whenKept();
-      this.#checkOpen();
-      if (cache.problem !== null) throw cache.problem;
-      const damaged = await this.#verify(all, job);
-      if (damaged === 0) return;
-      if (round === MOST_ROUNDS) {
-        throw new Qcow2Error(
-          'IO',
-          `${damaged} of ${all.length} chunks of ${this.url} read back wrong, ${round} times over`,
-        );
-      }
-    }
+    this.#checkOpen();
+    await this.#orWrong(makeOffline(this.#offline, job));
   }
 
   /** Resolves when what has come so far is kept, or can't be: the moment to close it. */
@@ -171,30 +170,37 @@ export class NetworkBase {
     this.#parts.onClose();
   }
 
-  async #prefetch(indices: readonly number[], { signal, onProgress }: PrefetchJob): Promise<void> {
+  get #offline(): OfflineParts {
+    const { url, source, cache, estimateRoom } = this.#parts;
+    const prefetch: OfflineParts['prefetch'] = (indices, job) => this.#prefetch(indices, job, true);
+    return { url, source, cache, estimateRoom, prefetch, checkOpen: () => this.#checkOpen() };
+  }
+
+  async #prefetch(indices: readonly number[], job: PrefetchJob, mustKeep: boolean): Promise<void> {
     this.#checkOpen();
     const { cache, source } = this.#parts;
     const loading = { cache, loader: this.#loader, longestRun: source.longestRun, parallel: PREFETCH_REQUESTS };
-    await prefetchChunks(indices, { ...loading, signal, onProgress });
+    await prefetchChunks(indices, { ...loading, ...job, mustKeep });
   }
 
-  /** How many chunks were not as they came. A guest gets its turn between two of them. */
-  async #verify(indices: readonly number[], { signal, onProgress }: PrefetchJob): Promise<number> {
-    const { geometry } = this.source;
-    let damaged = 0;
-    for (const index of indices) {
-      if (!this.#parts.cache.verify(index)) damaged++;
-      onProgress?.({
-        done: geometry.start(index) + geometry.length(index),
-        total: this.size,
-        what: 'verifying the base image',
-      });
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      this.#checkOpen();
-      if (signal?.aborted)
-        throw new Qcow2Error('ABORTED', 'verifying the base image was given up', { cause: signal.reason });
+  /** While the disk is used: reads fail from the moment on at which it shows that what is here is wrong. */
+  async #compareAside(): Promise<void> {
+    try {
+      await this.#orWrong(verifyAll(this.#offline, {}));
+    } catch {
+      // Who reads is told.
     }
-    return damaged;
+  }
+
+  async #orWrong(work: Promise<unknown>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (isQcow2Error(error, 'BASE_CHANGED') && !this.#closed && this.#parts.cache.notes?.digest === 'wrong') {
+        this.#wrong = error;
+      }
+      throw error;
+    }
   }
 
   #fetchAhead(offset: number, length: number): void {
@@ -206,5 +212,6 @@ export class NetworkBase {
 
   #checkOpen(): void {
     if (this.#closed) throw new Qcow2Error('CLOSED', `the base image ${this.url} is closed`);
+    if (this.#wrong !== null) throw this.#wrong;
   }
 }

@@ -8,17 +8,17 @@
  * Invariant: what is read through one base is of one version. A pin is that of the disk that stands on it.
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
-import type { Storage } from '../storage/storage.js';
-import { digestIdentity, digestOf } from './base-identity.js';
-import { CacheFile } from './cache-file.js';
-import { ChunkCache, type Held, type TakeLock } from './chunk-cache.js';
+import { baseChanged, digestIdentity, digestOf } from './base-identity.js';
+import { ChunkCache } from './chunk-cache.js';
 import { DEFAULT_CHUNK_BYTES, checkChunkBytes, type ChunkGeometry } from './chunk-geometry.js';
 import type { ChunkSource, SourceHost } from './chunk-source.js';
 import type { Fetch } from './http.js';
+import { KeptBases, type BaseFiles, type KeptBase } from './kept-bases.js';
+import type { EstimateRoom } from './make-offline.js';
 import { NetworkBase } from './network-base.js';
 import { RangeSource, checkPin, firstRangeAnswer } from './range-source.js';
 import { DEFAULT_PATIENCE, withRetries, type Patience } from './retry.js';
-import { digestText, manifestIdentity } from './split-manifest.js';
+import { manifestIdentity } from './split-manifest.js';
 import { SplitSource, fetchManifest } from './split-source.js';
 import { NetworkTraffic } from './traffic.js';
 
@@ -38,30 +38,18 @@ export interface BaseAddress {
   readonly chunkBytes?: number;
 }
 
-/** A file that all threads of the origin may have open, and their locks for it. */
-export interface SharedFile {
-  readonly storage: Storage;
-  readonly takeLock: TakeLock;
-  /** The storage is closed by now. */
-  release(): void;
-}
-
-/** Where bases are kept, each version in a file of its own. */
-export interface BaseFiles {
-  /** Null where there is none and none is to be made. @throws Qcow2Error `IN_USE`, `NO_SPACE`, `IO`. */
-  open(name: string, options: { readonly create: boolean }): Promise<SharedFile | null>;
-  /** The newest first. */
-  list(): Promise<string[]>;
-}
-
 /** What opening needs of the world. */
 export interface NetworkHost {
   readonly fetch: Fetch;
   readonly patience?: Partial<Patience>;
   /** Null keeps what is fetched in memory. */
   readonly files: BaseFiles | null;
+  /** How much room the site has to keep bases in; asked before all of one is fetched. */
+  readonly estimateRoom?: EstimateRoom;
   /** For chunks that can't be kept in a file. Default 32 MiB. */
   readonly memoryBytes?: number;
+  /** One operation that reads more than that at a time gets more, up to this; beyond it fails with `LIMIT`. Default: no bound. */
+  readonly maxMemoryBytes?: number;
 }
 
 export interface OpenBaseOptions {
@@ -82,24 +70,17 @@ export async function openNetworkBase(
   return new BaseOpener(host, address).open(options);
 }
 
-/** The name of the file that keeps a version of a base. */
-export function baseFileName(url: string, identity: string): string {
-  return `${baseFilePrefix(url)}${digestText(new TextEncoder().encode(identity)).slice(0, 24)}.base`;
-}
-
 interface Found {
   readonly source: ChunkSource;
+  /** As in `CacheLabel`. */
+  readonly served: string | null;
   readonly chunk: Uint8Array<ArrayBuffer> | null;
-}
-
-interface OpenCache {
-  readonly file: CacheFile;
-  readonly shared: SharedFile;
 }
 
 class BaseOpener {
   readonly #host: NetworkHost;
   readonly #address: BaseAddress;
+  readonly #kept: KeptBases;
   readonly #traffic = new NetworkTraffic();
   readonly #patience: Patience;
 
@@ -107,14 +88,19 @@ class BaseOpener {
     checkAddress(address);
     this.#host = host;
     this.#address = address;
+    this.#kept = new KeptBases(host.files, address.url);
     this.#patience = { ...DEFAULT_PATIENCE, ...host.patience };
   }
 
   async open({ pin = null, signal }: OpenBaseOptions): Promise<NetworkBase> {
     // A digest that the author gives says which version it is before anybody is asked. Of a split image it is the manifest's to say.
     const { digest, split = false } = this.#address;
-    const known = pin ?? (digest === undefined || split ? null : digestIdentity(digest));
-    const kept = known === null ? null : await this.#openKept(baseFileName(this.#address.url, known));
+    const given = digest === undefined || split ? null : digestIdentity(digest);
+    if (pin !== null && given !== null && digestOf(pin) !== null && pin !== given) {
+      throw baseChanged(this.#address.url, pin, given);
+    }
+    const known = pin ?? given;
+    const kept = known === null ? null : await this.#kept.open(known);
     if (kept !== null) return this.#baseFrom(kept);
     let found: Found;
     try {
@@ -124,7 +110,7 @@ class BaseOpener {
         onRetry: () => this.#traffic.noteRetry(),
       });
     } catch (error) {
-      const newest = known === null && isQcow2Error(error, 'NETWORK') ? await this.#openNewest() : null;
+      const newest = known === null && isQcow2Error(error, 'NETWORK') ? await this.#kept.newest() : null;
       if (newest === null) throw error;
       return this.#baseFrom(newest);
     }
@@ -143,119 +129,63 @@ class BaseOpener {
     }
     const manifest = await fetchManifest(host, url, signal);
     const identity = manifestIdentity(manifest);
-    return { source: new SplitSource(host, { url, geometry: manifest.geometry, identity, manifest }), chunk: null };
+    const source = new SplitSource(host, { url, geometry: manifest.geometry, identity, manifest });
+    return { source, served: null, chunk: null };
   }
 
   /** The base that was found on its server, with a file to keep it in; that of an earlier visit, if there is one. */
-  async #keep({ source, chunk }: Found): Promise<NetworkBase> {
+  async #keep({ source, served, chunk }: Found): Promise<NetworkBase> {
     let problem: Qcow2Error | null = null;
-    let kept: OpenCache | null = null;
+    let kept: KeptBase | null = null;
     try {
-      kept = await this.#openOrCreate(source);
+      const label = { url: this.#address.url, identity: source.identity, served };
+      kept = await this.#kept.openOrCreate({ geometry: source.geometry, label });
     } catch (error) {
       if (!isQcow2Error(error)) throw error;
       problem = new Qcow2Error(error.code, `the base image is not kept here: ${error.message}`, { cause: error });
     }
-    if (kept !== null && kept.file.geometry.chunkBytes !== source.geometry.chunkBytes) return this.#baseFrom(kept);
+    // Of another size of chunks, or of what the server had under another name: what is here came first.
+    const isOther = kept?.file.geometry.chunkBytes !== source.geometry.chunkBytes || kept.file.label.served !== served;
+    if (kept !== null && isOther) return this.#baseFrom(kept);
     const cache = this.#cacheOf(source.geometry, kept, problem);
     if (chunk !== null && !cache.has(0)) await cache.take(0, chunk);
     return this.#base(source, cache, kept);
   }
 
-  async #openOrCreate({ geometry, identity }: ChunkSource): Promise<OpenCache | null> {
-    const { url } = this.#address;
-    const shared = (await this.#host.files?.open(baseFileName(url, identity), { create: true })) ?? null;
-    if (shared === null) return null;
-    return this.#claimed(shared, () => {
-      const file = CacheFile.open(shared.storage) ?? CacheFile.create(shared.storage, geometry, { url, identity });
-      return { file, shared };
-    });
-  }
-
-  /** Null where there is no such file, where it is only half made, and where another tab has it for itself. */
-  async #openKept(name: string): Promise<OpenCache | null> {
-    try {
-      const shared = (await this.#host.files?.open(name, { create: false })) ?? null;
-      if (shared === null) return null;
-      return await this.#claimed(shared, () => {
-        const file = CacheFile.open(shared.storage);
-        return file === null ? null : { file, shared };
-      });
-    } catch (error) {
-      if (isQcow2Error(error)) return null;
-      throw error;
-    }
-  }
-
-  async #openNewest(): Promise<OpenCache | null> {
-    const prefix = baseFilePrefix(this.#address.url);
-    for (const name of (await this.#host.files?.list()) ?? []) {
-      const kept = name.startsWith(prefix) ? await this.#openKept(name) : null;
-      if (kept !== null) return kept;
-    }
-    return null;
-  }
-
-  /** What `make` returns, with the append lock held: nobody else makes the file meanwhile. Where it is null the file is closed. */
-  async #claimed<T extends OpenCache | null>(shared: SharedFile, make: () => T): Promise<T> {
-    let lock: Held | null = null;
-    let made: T | null = null;
-    try {
-      lock = await shared.takeLock('append');
-      made = make();
-      return made;
-    } finally {
-      lock?.release();
-      if (made === null) closeShared(shared);
-    }
-  }
-
-  #baseFrom(kept: OpenCache): NetworkBase {
+  #baseFrom(kept: KeptBase): NetworkBase {
     const { geometry, label } = kept.file;
     const { url, split = false } = this.#address;
+    // What is here was read.
+    this.#traffic.isReadable = true;
     const options = { url, geometry, identity: label.identity };
     const host = this.#sourceHost();
-    const source = split ? new SplitSource(host, options) : new RangeSource(host, options);
+    const source = split ? new SplitSource(host, options) : new RangeSource(host, { ...options, served: label.served });
     return this.#base(source, this.#cacheOf(geometry, kept, null), kept);
   }
 
-  #cacheOf(geometry: ChunkGeometry, kept: OpenCache | null, problem: Qcow2Error | null): ChunkCache {
-    const { memoryBytes = DEFAULT_MEMORY_BYTES } = this.#host;
+  #cacheOf(geometry: ChunkGeometry, kept: KeptBase | null, problem: Qcow2Error | null): ChunkCache {
+    const { memoryBytes = DEFAULT_MEMORY_BYTES, maxMemoryBytes = Infinity } = this.#host;
     const nowhere =
       kept === null && problem === null ? new Qcow2Error('UNSUPPORTED', 'there is no place to keep it in') : problem;
     const takeLock = kept?.shared.takeLock ?? null;
-    return new ChunkCache({ geometry, file: kept?.file ?? null, problem: nowhere, takeLock, memoryBytes });
+    const room = { memoryBytes, maxMemoryBytes };
+    return new ChunkCache({ geometry, file: kept?.file ?? null, problem: nowhere, takeLock, ...room });
   }
 
-  #base(source: ChunkSource, cache: ChunkCache, kept: OpenCache | null): NetworkBase {
+  #base(source: ChunkSource, cache: ChunkCache, kept: KeptBase | null): NetworkBase {
     const { url, name = url } = this.#address;
     const [traffic, patience] = [this.#traffic, this.#patience];
-    return new NetworkBase({ name, url, source, cache, traffic, patience, onClose: () => kept?.shared.release() });
+    const { estimateRoom = null } = this.#host;
+    const onClose = (): void => kept?.shared.release();
+    return new NetworkBase({ name, url, source, cache, traffic, patience, estimateRoom, onClose });
   }
 
   #sourceHost(): SourceHost {
-    return {
-      fetch: this.#host.fetch,
-      patience: this.#patience,
-      onBytes: (count) => this.#traffic.noteBytes(count),
-      onRequest: () => this.#traffic.noteRequest(),
-    };
+    return { fetch: this.#host.fetch, patience: this.#patience, traffic: this.#traffic };
   }
 }
 
 const NEVER_ABORTED = new AbortController().signal;
-
-function baseFilePrefix(url: string): string {
-  return `${digestText(new TextEncoder().encode(url)).slice(0, 24)}-`;
-}
-
-function closeShared(shared: SharedFile): void {
-  try {
-    shared.storage.close();
-  } finally {
-    shared.release();
-  }
-}
 
 /** @throws Qcow2Error `BAD_ARGUMENT`. */
 export function checkAddress({ url, chunkBytes, digest, split = false }: BaseAddress): void {

@@ -14,12 +14,14 @@ export interface PrefetchOptions {
   readonly longestRun: number;
   /** Requests at a time. */
   readonly parallel: number;
+  /** Ends with the first chunk that can't be kept. */
+  readonly mustKeep: boolean;
   readonly signal?: AbortSignal | undefined;
   /** In bytes of the chunks asked for. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** @throws Qcow2Error what fetching fails with, `ABORTED`. */
+/** @throws Qcow2Error what fetching fails with; with `mustKeep` what keeping does; `ABORTED`. */
 export async function prefetchChunks(indices: readonly number[], options: PrefetchOptions): Promise<void> {
   const { cache, loader, signal, onProgress } = options;
   const bytesOf = (chunks: readonly number[]): number =>
@@ -30,13 +32,21 @@ export async function prefetchChunks(indices: readonly number[], options: Prefet
   const tell = (): void => onProgress?.({ done, total, what: 'fetching the base image' });
   tell();
   const runs = runsOf(missing, options.longestRun).values();
+  let failed = false;
   const fetchInTurn = async (): Promise<void> => {
     for (const run of runs) {
+      if (failed) return;
       const chunks = indicesOf(run);
       await loader.want(chunks, RANK.prefetch, signal);
+      if (options.mustKeep) await cache.whenKept();
+      if (options.mustKeep) cache.checkKept();
       done += bytesOf(chunks);
       tell();
     }
   };
-  await Promise.all(Array.from({ length: options.parallel }, fetchInTurn));
+  const orEndAll = (error: unknown): never => {
+    failed = true;
+    throw error;
+  };
+  await Promise.all(Array.from({ length: options.parallel }, () => fetchInTurn().catch(orEndAll)));
 }

@@ -43,6 +43,10 @@ export function checkRangeAnswer(answer: HttpAnswer, expected: ExpectedRange): C
   }
   const difference = identity === null ? null : differenceFrom(identity, answer.headers);
   if (identity !== null && difference !== null) throw baseChanged(url, identity, difference);
+  // A server that has sent one must send it with each part (RFC 9110, 15.3.7), but for what it does not expose to other origins.
+  if (identity?.startsWith('etag:') === true && !answer.headers.has('etag') && !answer.isForeign) {
+    throw passing(`${url}: the server sent a part of the file without the ETag that tells of which version it is`);
+  }
   checkLength(answer, expected);
   const text = answer.headers.get('content-range');
   if (text === null) {

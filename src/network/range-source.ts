@@ -6,9 +6,9 @@
  */
 import { baseChanged, digestOf, identityOf, validatorOf } from './base-identity.js';
 import { ChunkGeometry, type ChunkRun } from './chunk-geometry.js';
-import { lengthOf, readChunks, type ChunkSource, type SourceHost, type TakeChunk } from './chunk-source.js';
+import { ask, lengthOf, readChunks, type ChunkSource, type SourceHost, type TakeChunk } from './chunk-source.js';
 import { lasting, passing } from './fetch-failure.js';
-import { isForeign, sendRequest, type HttpAnswer } from './http.js';
+import { isForeign, type HttpAnswer } from './http.js';
 import { checkRangeAnswer, type ExpectedRange } from './range-answer.js';
 
 /** Bytes of one request at most: what is asked for behind it does not wait too long. */
@@ -25,6 +25,7 @@ export interface RangeSourceOptions {
 export class RangeSource implements ChunkSource {
   readonly geometry: ChunkGeometry;
   readonly identity: string;
+  readonly wholeDigest: string | null;
   readonly longestRun: number;
   readonly #url: string;
   readonly #host: SourceHost;
@@ -36,7 +37,8 @@ export class RangeSource implements ChunkSource {
     this.geometry = geometry;
     this.identity = identity;
     this.longestRun = Math.max(1, LONGEST_REQUEST_BYTES / geometry.chunkBytes);
-    this.#served = digestOf(identity) === null ? identity : served;
+    this.wholeDigest = digestOf(identity);
+    this.#served = this.wholeDigest === null ? identity : served;
   }
 
   async fetchRun(run: ChunkRun, take: TakeChunk, signal: AbortSignal): Promise<void> {
@@ -58,6 +60,8 @@ export class RangeSource implements ChunkSource {
 /** What the first request to a server brings. */
 export interface FirstAnswer {
   readonly source: RangeSource;
+  /** What the server calls the version. */
+  readonly served: string | null;
   /** Chunk 0: a qcow2 is opened from it. */
   readonly chunk: Uint8Array<ArrayBuffer>;
 }
@@ -90,7 +94,7 @@ export async function firstRangeAnswer(host: SourceHost, wanted: FirstRequest): 
     await readChunks(answer, { url, run: { first: 0, count: 1 }, geometry }, host, (_, bytes) => {
       chunk = bytes;
     });
-    return { source, chunk };
+    return { source, served, chunk };
   } finally {
     answer.end();
   }
@@ -104,20 +108,13 @@ export function checkPin(url: string, pin: string | null, { identity }: ChunkSou
 function request(host: SourceHost, expected: ExpectedRange, signal: AbortSignal): Promise<HttpAnswer> {
   const { url, first, last, identity } = expected;
   const validator = identity === null || isForeign(url) ? null : validatorOf(identity);
-  host.onRequest();
-  return sendRequest(host.fetch, {
-    url,
-    headers: { Range: `bytes=${first}-${last}`, ...(validator === null ? {} : { 'If-Range': validator }) },
-    signal,
-    stallMilliseconds: host.patience.stallMilliseconds,
-  });
+  const headers = { Range: `bytes=${first}-${last}`, ...(validator === null ? {} : { 'If-Range': validator }) };
+  return ask(host, { url, headers, bytes: last + 1 - first, signal });
 }
 
 /** For a server that does not let other origins see Content-Range. */
 async function sizeByHead(host: SourceHost, url: string, signal: AbortSignal): Promise<number> {
-  host.onRequest();
-  const { stallMilliseconds } = host.patience;
-  const answer = await sendRequest(host.fetch, { url, method: 'HEAD', signal, stallMilliseconds });
+  const answer = await ask(host, { url, method: 'HEAD', bytes: 0, signal });
   answer.end();
   const length = answer.headers.get('content-length');
   if (answer.status !== 200) throw passing(`${url}: the server answered HEAD with status ${answer.status}`);

@@ -16,6 +16,8 @@ export interface Patience {
   readonly longestPauseMilliseconds: number;
   /** Without an answer, or without the next byte of one. */
   readonly stallMilliseconds: number;
+  /** A request that has not come to its end has so much more time in all; on a slower line no guest boots. */
+  readonly slowestBytesPerSecond: number;
 }
 
 export const DEFAULT_PATIENCE: Patience = {
@@ -23,6 +25,7 @@ export const DEFAULT_PATIENCE: Patience = {
   firstPauseMilliseconds: 250,
   longestPauseMilliseconds: 8000,
   stallMilliseconds: 12_000,
+  slowestBytesPerSecond: 8 * 1024,
 };
 
 export interface RetryOptions {

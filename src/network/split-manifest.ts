@@ -62,7 +62,11 @@ export function partName(digest: string): string {
 
 /** SHA-256 in hexadecimal digits. */
 export function digestText(bytes: Uint8Array): string {
-  return Array.from(sha256(bytes), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hexDigits(sha256(bytes));
+}
+
+export function hexDigits(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function geometryOf(size: number, partBytes: number, url: string): ChunkGeometry {

@@ -5,9 +5,9 @@
  */
 import { baseChanged } from './base-identity.js';
 import type { ChunkGeometry, ChunkRun } from './chunk-geometry.js';
-import { readChunks, type ChunkSource, type SourceHost, type TakeChunk } from './chunk-source.js';
+import { ask, readChunks, type ChunkSource, type SourceHost, type TakeChunk } from './chunk-source.js';
 import { lasting, passing } from './fetch-failure.js';
-import { sendRequest, type HttpAnswer } from './http.js';
+import type { HttpAnswer } from './http.js';
 import { statusFailure } from './range-answer.js';
 import {
   LONGEST_MANIFEST_BYTES,
@@ -30,6 +30,8 @@ export interface SplitSourceOptions {
 export class SplitSource implements ChunkSource {
   readonly geometry: ChunkGeometry;
   readonly identity: string;
+  /** Each part has a digest of its own. */
+  readonly wholeDigest = null;
   readonly longestRun = 1;
   readonly #url: string;
   readonly #host: SourceHost;
@@ -59,7 +61,7 @@ export class SplitSource implements ChunkSource {
 
   async #fetchPart(index: number, digest: string, take: TakeChunk, signal: AbortSignal): Promise<void> {
     const url = new URL(partName(digest), this.#url).href;
-    const answer = await requestFile(this.#host, url, signal);
+    const answer = await requestFile(this.#host, { url, bytes: this.geometry.length(index), signal });
     try {
       const body = { url, run: { first: index, count: 1 }, geometry: this.geometry };
       await readChunks(answer, body, this.#host, (_, bytes) => {
@@ -75,12 +77,12 @@ export class SplitSource implements ChunkSource {
 
 /** One attempt. @throws FetchFailure; Qcow2Error `BAD_IMAGE` for what is no manifest, `ABORTED`. */
 export async function fetchManifest(host: SourceHost, url: string, signal: AbortSignal): Promise<SplitManifest> {
-  const answer = await requestFile(host, url, signal);
+  const answer = await requestFile(host, { url, bytes: LONGEST_MANIFEST_BYTES, signal });
   try {
     const decoder = new TextDecoder();
     let text = '';
     for (let piece = await answer.next(); piece !== null; piece = await answer.next()) {
-      host.onBytes(piece.length);
+      host.traffic.noteBytes(piece.length);
       text += decoder.decode(piece, { stream: true });
       if (text.length > LONGEST_MANIFEST_BYTES) {
         throw lasting('LIMIT', `${url}: a manifest has at most ${LONGEST_MANIFEST_BYTES} bytes`);
@@ -92,11 +94,15 @@ export async function fetchManifest(host: SourceHost, url: string, signal: Abort
   }
 }
 
-async function requestFile(host: SourceHost, url: string, signal: AbortSignal): Promise<HttpAnswer> {
-  host.onRequest();
-  const { stallMilliseconds } = host.patience;
-  const answer = await sendRequest(host.fetch, { url, signal, stallMilliseconds });
+interface WantedFile {
+  readonly url: string;
+  readonly bytes: number;
+  readonly signal: AbortSignal;
+}
+
+async function requestFile(host: SourceHost, file: WantedFile): Promise<HttpAnswer> {
+  const answer = await ask(host, file);
   if (answer.status === 200) return answer;
   answer.end();
-  throw statusFailure(url, answer.status);
+  throw statusFailure(file.url, answer.status);
 }

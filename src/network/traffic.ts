@@ -1,5 +1,7 @@
-/** Counters of what one base image cost its server. */
+/** What is known of the way to one base image's server, and counters of what it cost. */
 export class NetworkTraffic {
+  /** Whether the page has read an answer of it, on this visit or on an earlier one. */
+  isReadable = false;
   fetchedBytes = 0;
   requests = 0;
   retries = 0;

@@ -12,11 +12,11 @@ export class NotResident extends Error {
 
   /**
    * @param load fetches what is missing; rejects with a `Qcow2Error` when it can't be had, `ABORTED` where its signal ends the wait. One
-   * who does not look at the signal waits to the end.
+   * who does not look at the signal waits to the end. `round` counts how often the operation has faulted, this time included.
    */
   constructor(
     message: string,
-    readonly load: (signal?: AbortSignal) => Promise<void>,
+    readonly load: (signal?: AbortSignal, round?: number) => Promise<void>,
   ) {
     super(message);
   }
@@ -24,12 +24,12 @@ export class NotResident extends Error {
 
 /** Runs `operation` until it no longer faults. Rejects with what `operation` or `load()` fails with. @param signal ends the wait. */
 export async function settle<T>(operation: () => T, signal?: AbortSignal): Promise<T> {
-  for (;;) {
+  for (let round = 1; ; round++) {
     try {
       return operation();
     } catch (error) {
       if (!(error instanceof NotResident)) throw error;
-      await error.load(signal);
+      await error.load(signal, round);
     }
   }
 }

@@ -142,8 +142,7 @@ function patchOnce(prototype: AtaInterface): void {
     if (disk) holdUntilWritten(this, disk);
   };
   prototype.device_reset = function () {
-    const disk = diskOf(this);
-    if (disk) disk.epoch++;
+    diskOf(this)?.reset();
     device_reset.call(this);
   };
 }

@@ -13,8 +13,8 @@ export interface DiskSource {
   readonly readOnly: boolean;
   /** @param signal ends waiting for what is on a server; it fails with `ABORTED` then. */
   read(offset: number, length: number, signal?: AbortSignal): Answer<Uint8Array>;
-  /** Takes `data` over: it owns all of its buffer and is not touched by the caller again. */
-  write(offset: number, data: Uint8Array<ArrayBuffer>): Answer<void>;
+  /** Takes `data` over: it owns all of its buffer and is not touched by the caller again. @param signal as of `read`. */
+  write(offset: number, data: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Answer<void>;
   flush(): Answer<void>;
   /** The snapshots inside the image, or null: it can have none, or nobody said how to reach them. */
   readonly snapshots: RemoteSnapshots | null;
@@ -56,7 +56,7 @@ export function localSource(disk: LocalDisk, snapshots: RemoteSnapshots | null =
         disk.read(offset, target);
         return target;
       }, signal),
-    write: (offset, data) => settleLater(() => disk.write(offset, data)),
+    write: (offset, data, signal) => settleLater(() => disk.write(offset, data), signal),
     flush: () => settleLater(() => disk.flush()),
     snapshots,
     clusterSize: disk.clusterSize ?? USUAL_CLUSTER_BYTES,
@@ -69,7 +69,7 @@ export function remoteSource(remote: RemoteDisk): DiskSource {
     size: remote.info.size,
     readOnly: remote.info.readOnly,
     read: (offset, length, signal) => remote.read(offset, length, { signal }),
-    write: (offset, data) => remote.write(offset, data),
+    write: (offset, data, signal) => remote.write(offset, data, { signal }),
     flush: () => remote.flush(),
     snapshots: remote.snapshots,
     clusterSize: remote.info.clusterSize,

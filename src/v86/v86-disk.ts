@@ -6,7 +6,8 @@
  *    from the cache is never older than the last `set`.
  * 3. v86 gets right bytes or none. A failed request is told to `onError` and, through the port that the flush hook
  *    installs, to the guest as an ATA error; without the hook it stays unanswered and the guest's own time-out meets it.
- * 4. An answer to a request from before a reset of the controller is dropped; a read that still waits for a server then is given up.
+ * 4. An answer to a request from before a reset of the controller is dropped; one that still waits for a server then is given up. A write that
+ *    was given up has changed nothing, and the guest, which was never told that it was done, writes again.
  * 5. `get_state` holds a name, a size and a generation, never disk bytes. A state is taken from a disk of this name, or from
  *    whoever vouches for it: a snapshot inside this disk's own image, whatever the disk was called then.
  */
@@ -92,6 +93,8 @@ export class V86Disk implements V86DiskContract {
   #generation = 0;
   #stableGeneration = 0;
   #takesAnyName = false;
+  /** Of the writes since the last reset. */
+  #resetting = new AbortController();
   #counts = { reads: 0, readBytes: 0, writes: 0, writtenBytes: 0, flushes: 0, errors: 0 };
 
   /** @throws `BAD_ARGUMENT` for a disk without a whole sector, `LIMIT` for one that v86 can't address. */
@@ -122,6 +125,13 @@ export class V86Disk implements V86DiskContract {
     return { ...this.#counts, inFlight: this.#queue.inFlight, dirty: this.#generation !== this.#stableGeneration };
   }
 
+  /** The guest has reset its controller: it waits for nothing from before. */
+  reset(): void {
+    this.epoch++;
+    this.#resetting.abort();
+    this.#resetting = new AbortController();
+  }
+
   load(): void {
     this.get_and_cache(0, SECTOR_BYTES, () => this.onload?.({}));
   }
@@ -150,7 +160,8 @@ export class V86Disk implements V86DiskContract {
     this.#counts.writtenBytes += length;
     this.#generation++;
     this.#writeThrough(offset, copy);
-    this.#queue.run(() => this.source.write(offset, copy), {
+    const { signal } = this.#resetting;
+    this.#queue.run(() => this.source.write(offset, copy, signal), {
       done: () => {
         pending.state = 'done';
         this.onWrite?.();
@@ -161,6 +172,7 @@ export class V86Disk implements V86DiskContract {
       failed: (cause) => {
         pending.state = 'failed';
         if (offset < SECTOR_BYTES) this.#forgetSectorZero();
+        if (signal.aborted && isQcow2Error(cause, 'ABORTED')) return;
         this.#report(cause, 'write', offset, length);
         this.#failCommand('write', epoch);
       },

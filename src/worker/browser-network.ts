@@ -4,5 +4,5 @@ import type { NetworkHost } from '../network/open-base.js';
 import { OpfsBases } from './opfs-bases.js';
 
 export function browserNetwork(): NetworkHost {
-  return { fetch: hostFetch, files: new OpfsBases() };
+  return { fetch: hostFetch, files: new OpfsBases(), estimateRoom: () => navigator.storage.estimate() };
 }

@@ -68,19 +68,20 @@ export class DiskSession {
     return target;
   }
 
-  async write(offset: number, bytes: Bytes): Promise<void> {
-    await settle(() => this.#disk.image.write(offset, bytes));
+  /** What is written in part needs what a server may have. @param signal ends waiting for it; nothing was changed then. */
+  async write(offset: number, bytes: Bytes, signal?: AbortSignal): Promise<void> {
+    await settle(() => this.#disk.image.write(offset, bytes), signal);
     this.#writes++;
     this.#writtenBytes += bytes.length;
     this.#buffers.give(bytes);
   }
 
-  writeZeroes(offset: number, length: number): Promise<void> {
-    return settle(() => this.#disk.image.writeZeroes(offset, length, { unmap: true }));
+  writeZeroes(offset: number, length: number, signal?: AbortSignal): Promise<void> {
+    return settle(() => this.#disk.image.writeZeroes(offset, length, { unmap: true }), signal);
   }
 
-  discard(offset: number, length: number): Promise<void> {
-    return settle(() => this.#disk.image.discard(offset, length));
+  discard(offset: number, length: number, signal?: AbortSignal): Promise<void> {
+    return settle(() => this.#disk.image.discard(offset, length), signal);
   }
 
   async flush(): Promise<void> {

@@ -7,7 +7,8 @@ import { parsePinnedName, pinnedName } from '../network/base-identity.js';
 import { checkProfile, type BootProfile } from '../network/boot-profile.js';
 import { fetchProfile } from '../network/fetch-profile.js';
 import { HttpStorage } from '../network/http-storage.js';
-import type { BaseStatus, NetworkBase, PrefetchJob } from '../network/network-base.js';
+import type { PrefetchJob } from '../network/make-offline.js';
+import type { BaseStatus, NetworkBase } from '../network/network-base.js';
 import { checkAddress, openNetworkBase, type BaseAddress, type NetworkHost } from '../network/open-base.js';
 import type { Storage } from '../storage/storage.js';
 
@@ -105,9 +106,8 @@ export class NetworkBases {
   async #fetchAhead(base: NetworkBase, profile: BootProfile | string, host: NetworkHost): Promise<void> {
     const { signal } = this.#closing;
     try {
-      await base.prefetch(typeof profile === 'string' ? await fetchProfile(host.fetch, profile, signal) : profile, {
-        signal,
-      });
+      if (typeof profile !== 'string') await base.prefetch(profile, { signal });
+      else await base.prefetchBy(profile, () => fetchProfile(host.fetch, profile, signal), { signal });
     } catch {
       // Who reads what did not come is told why.
     }

@@ -12,7 +12,7 @@ import type { JobOptions } from './job-options.js';
 import { OpfsBitmaps } from './opfs-bitmaps.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
 import type { Bytes, DerivationLimit, ExportContent, ExportedFile, NewPassphrase } from './protocol.js';
-import type { DiskInfo, DiskStats, ReadOptions, RemoteDisk } from './remote-disk.js';
+import type { DiskInfo, DiskStats, RemoteDisk, WaitOptions } from './remote-disk.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
 
@@ -54,21 +54,21 @@ export class OpfsDisk implements RemoteDisk {
     return this.#info;
   }
 
-  read(offset: number, length: number, { signal }: ReadOptions = {}): Promise<Bytes> {
+  read(offset: number, length: number, { signal }: WaitOptions = {}): Promise<Bytes> {
     return this.#client.call({ kind: 'read', offset, length }, { signal });
   }
 
-  async write(offset: number, source: Bytes): Promise<void> {
+  async write(offset: number, source: Bytes, { signal }: WaitOptions = {}): Promise<void> {
     const transfer = handOver(source, 'write');
-    await this.#client.call({ kind: 'write', offset, bytes: source }, { transfer });
+    await this.#client.call({ kind: 'write', offset, bytes: source }, { transfer, signal });
   }
 
-  async writeZeroes(offset: number, length: number): Promise<void> {
-    await this.#client.call({ kind: 'writeZeroes', offset, length });
+  async writeZeroes(offset: number, length: number, { signal }: WaitOptions = {}): Promise<void> {
+    await this.#client.call({ kind: 'writeZeroes', offset, length }, { signal });
   }
 
-  async discard(offset: number, length: number): Promise<void> {
-    await this.#client.call({ kind: 'discard', offset, length });
+  async discard(offset: number, length: number, { signal }: WaitOptions = {}): Promise<void> {
+    await this.#client.call({ kind: 'discard', offset, length }, { signal });
   }
 
   async flush(): Promise<void> {

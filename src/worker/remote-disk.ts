@@ -65,7 +65,8 @@ export interface RemoteSnapshots {
   discardVmState(): Promise<void>;
 }
 
-export interface ReadOptions {
+export interface WaitOptions {
+  /** Ends waiting for a server, and what has not begun: it rejects with `ABORTED` then, and nothing has been changed. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -73,15 +74,12 @@ export interface RemoteDisk {
   /** As it is now: `snapshots.goto` may change the size. */
   readonly info: DiskInfo;
   readonly snapshots: RemoteSnapshots;
-  /**
-   * Resolves with a fresh array of `length` bytes; its buffer was transferred. Where it waits for a server, `signal` ends the wait: it
-   * rejects with `ABORTED` then.
-   */
-  read(offset: GuestOffset, length: number, options?: ReadOptions): Promise<Uint8Array<ArrayBuffer>>;
+  /** Resolves with a fresh array of `length` bytes; its buffer was transferred. */
+  read(offset: GuestOffset, length: number, options?: WaitOptions): Promise<Uint8Array<ArrayBuffer>>;
   /** Takes `source` over: its buffer is transferred and detached, so pass an array that owns all of its buffer. */
-  write(offset: GuestOffset, source: Uint8Array<ArrayBuffer>): Promise<void>;
-  writeZeroes(offset: GuestOffset, length: number): Promise<void>;
-  discard(offset: GuestOffset, length: number): Promise<void>;
+  write(offset: GuestOffset, source: Uint8Array<ArrayBuffer>, options?: WaitOptions): Promise<void>;
+  writeZeroes(offset: GuestOffset, length: number, options?: WaitOptions): Promise<void>;
+  discard(offset: GuestOffset, length: number, options?: WaitOptions): Promise<void>;
   flush(): Promise<void>;
   stats(): Promise<DiskStats>;
   close(): Promise<void>;

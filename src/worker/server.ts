@@ -13,6 +13,7 @@ import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { addPassphrase, changePassphrase, erasePassphrase, type KeySlotOptions } from '../operations/key-slots.js';
 import type { NetworkHost } from '../network/open-base.js';
+import { listStoredBases, removeStoredBase } from '../network/stored-bases.js';
 import { BlobStorage } from '../storage/blob.js';
 import type { Progress } from '../util/progress.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
@@ -190,9 +191,9 @@ class Server {
     bases: () => this.#disk().bases.status(),
     fetchBases: (_, id) => this.#fetchBases(id).then(nothing),
     bootProfile: ({ base }) => this.#disk().bases.find(base).profile(),
-    write: ({ offset, bytes }) => this.#disk().write(offset, bytes).then(nothing),
-    writeZeroes: ({ offset, length }) => this.#disk().writeZeroes(offset, length).then(nothing),
-    discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
+    write: ({ offset, bytes }, id) => this.#disk().write(offset, bytes, this.#signal(id)).then(nothing),
+    writeZeroes: ({ offset, length }, id) => this.#disk().writeZeroes(offset, length, this.#signal(id)).then(nothing),
+    discard: ({ offset, length }, id) => this.#disk().discard(offset, length, this.#signal(id)).then(nothing),
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
     export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id), this.#signal(id)),
@@ -235,6 +236,8 @@ class Server {
     },
     rename: (request) => this.#rename(request),
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
+    listBases: () => listStoredBases(this.#network?.files ?? null),
+    removeBase: (base) => removeStoredBase(this.#network?.files ?? null, base).then(nothing),
   };
 
   async #open(request: OpenRequest, signal: AbortSignal): Promise<DiskInfo> {

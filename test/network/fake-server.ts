@@ -22,6 +22,9 @@ export type Fault =
   /** The body stops after so many bytes, and the connection stays. */
   | { readonly kind: 'stalled'; readonly after: number }
   | { readonly kind: 'silent' }
+  /** The body comes a few bytes at a time, and never to its end. */
+  | { readonly kind: 'dripping' }
+  | { readonly kind: 'no etag' }
   | { readonly kind: 'too long' }
   | { readonly kind: 'wrong length' }
   | { readonly kind: 'wrong range' }
@@ -99,6 +102,7 @@ export class FakeServer {
       return new Response(null, { status: 416, headers });
     }
     headers.set('content-range', contentRange(first, end, file.bytes.length, fault));
+    if (fault?.kind === 'no etag') headers.delete('etag');
     if (fault?.kind === 'no content-range') headers.delete('content-range');
     if (fault?.kind === 'wrong length') headers.set('content-length', String(end - first + 3));
     if (fault?.kind === 'compressed') headers.set('content-encoding', 'gzip');
@@ -127,9 +131,10 @@ export class FakeServer {
             controller.error(reason);
           }),
         pull: async (controller) => {
-          await new Promise((resolve) => setTimeout(resolve, 0));
+          const drips = fault?.kind === 'dripping';
+          await new Promise((resolve) => setTimeout(resolve, drips ? 10 : 0));
           if (signal.aborted) return;
-          const piece = whole.slice(at, Math.min(at + PIECE_BYTES, sent));
+          const piece = whole.slice(at, Math.min(at + (drips ? 1 : PIECE_BYTES), sent));
           at += piece.length;
           this.sentBytes += piece.length;
           if (piece.length > 0) controller.enqueue(piece);

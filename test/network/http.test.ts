@@ -1,6 +1,12 @@
 /** One request: what is said of a server that gives no answer, by why there is none; and names and headers of versions. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { identityOf, parsePinnedName, pinnedName, validatorOf } from '../../src/network/base-identity.js';
+import {
+  differenceFrom,
+  identityOf,
+  parsePinnedName,
+  pinnedName,
+  validatorOf,
+} from '../../src/network/base-identity.js';
 import { FetchFailure } from '../../src/network/fetch-failure.js';
 import { sendRequest, type Fetch } from '../../src/network/http.js';
 import { ChunkGeometry, runsOf } from '../../src/network/chunk-geometry.js';
@@ -13,9 +19,10 @@ const BASE = 'https://other.test/base.img';
 
 afterEach(() => vi.unstubAllGlobals());
 
-async function failureOf(fetch: Fetch): Promise<FetchFailure> {
+async function failureOf(fetch: Fetch, isReadable = false): Promise<FetchFailure> {
   const { signal } = new AbortController();
-  const error = await sendRequest(fetch, { url: BASE, signal, stallMilliseconds: 50 }).then(
+  const patience = { stallMilliseconds: 50, slowestBytesPerSecond: 1000 };
+  const error = await sendRequest(fetch, { url: BASE, signal, bytes: 100, patience, isReadable }).then(
     () => null,
     (reason: unknown) => reason,
   );
@@ -33,6 +40,16 @@ describe('a request without an answer', () => {
     );
     expect(failure.isPassing).toBe(false);
     expect(failure.message).toContain('Access-Control-Allow-Origin: https://page.test');
+  });
+
+  it('to another origin that was read before is a line that broke, and is tried again', async () => {
+    vi.stubGlobal('origin', 'https://page.test');
+    const failure = await failureOf(
+      (url, init) => (init?.mode === 'no-cors' ? Promise.resolve(new Response(null)) : refuses(url, init)),
+      true,
+    );
+    expect(failure.isPassing).toBe(true);
+    expect(failure.message).toContain('could not be reached');
   });
 
   it('to another origin that does not answer at all is a server that is not there', async () => {
@@ -66,6 +83,18 @@ describe('the version of a base', () => {
   ])('of an answer with %o is %s', (headers, identity, validator) => {
     expect(identityOf(new Headers(headers as Record<string, string>), 77)).toBe(identity);
     if (identity !== null) expect(validatorOf(identity)).toBe(validator);
+  });
+});
+
+describe('another version', () => {
+  it.each([
+    ['"v1"', null],
+    ['W/"v1"', null],
+    ['"v2"', 'etag:"v2"'],
+    ['W/"v2"', 'etag:W/"v2"'],
+    ['v1', 'etag:v1'],
+  ])('than "v1" is told by its tag, strong or weak: %s', (etag, difference) => {
+    expect(differenceFrom('etag:"v1"', new Headers({ etag }))).toBe(difference);
   });
 });
 

@@ -1,7 +1,8 @@
 /** `BaseFiles` in memory: several hosts on one `MemoryBases` are several tabs. Each opens a file for itself, and all see its bytes. */
 import { Qcow2Error } from '../../src/errors.js';
 import type { Held, TakeLock } from '../../src/network/chunk-cache.js';
-import type { BaseFiles, NetworkHost, SharedFile } from '../../src/network/open-base.js';
+import type { BaseFiles, SharedFile } from '../../src/network/kept-bases.js';
+import type { NetworkHost } from '../../src/network/open-base.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import type { FakeServer } from './fake-server.js';
@@ -9,8 +10,8 @@ import type { FakeServer } from './fake-server.js';
 export class MemoryBases implements BaseFiles {
   readonly files = new Map<string, MemoryStorage>();
   readonly locks = new MemoryLocks();
-  /** Opens so far that are not released. */
-  held = 0;
+  /** Opens so far that are not released, by file. */
+  readonly opens = new Map<string, number>();
   /** Opening fails with it. */
   refusal: Qcow2Error | null = null;
   /** Bytes that a file may have; writing behind it is refused with `NO_SPACE`. */
@@ -22,16 +23,39 @@ export class MemoryBases implements BaseFiles {
     if (known === undefined && !create) return Promise.resolve(null);
     const storage = known ?? new MemoryStorage();
     this.files.set(name, storage);
-    this.held++;
+    this.#count(name, 1);
     return Promise.resolve({
       storage: new SharedStorage(storage, this),
       takeLock: (lock, signal) => this.locks.take(`${name}/${lock}`, signal),
-      release: () => void this.held--,
+      release: () => this.#count(name, -1),
     });
   }
 
   list(): Promise<string[]> {
     return Promise.resolve([...this.files.keys()].reverse());
+  }
+
+  peek(name: string): Promise<Storage | null> {
+    return Promise.resolve(this.files.get(name) ?? null);
+  }
+
+  isOpen(name: string): Promise<boolean> {
+    return Promise.resolve((this.opens.get(name) ?? 0) > 0);
+  }
+
+  async remove(name: string): Promise<boolean> {
+    if (await this.isOpen(name)) return false;
+    this.files.delete(name);
+    return true;
+  }
+
+  /** Files open, by however many. */
+  get held(): number {
+    return [...this.opens.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  #count(name: string, change: 1 | -1): void {
+    this.opens.set(name, (this.opens.get(name) ?? 0) + change);
   }
 }
 
@@ -83,31 +107,39 @@ class SharedStorage implements Storage {
   }
 }
 
-/** Locks by name, in the order in which they were asked for. */
+/** Locks by name, in the order in which they were asked for; who gives up waiting leaves the row. */
 export class MemoryLocks {
-  readonly #last = new Map<string, Promise<void>>();
+  /** Who holds the lock, and who waits for it. */
+  readonly #rows = new Map<string, (() => void)[]>();
 
-  readonly take = async (name: string, signal?: AbortSignal): ReturnType<TakeLock> => {
-    const before = this.#last.get(name) ?? Promise.resolve();
-    let release!: () => void;
-    const released = new Promise<void>((resolve) => {
-      release = resolve;
+  readonly take = (name: string, signal?: AbortSignal): ReturnType<TakeLock> => {
+    const row = this.#rows.get(name) ?? [];
+    this.#rows.set(name, row);
+    return new Promise<Held>((resolve, reject) => {
+      const leave = (): void => {
+        const place = row.indexOf(granted);
+        if (place === -1) return;
+        row.splice(place, 1);
+        if (place === 0) row[0]?.();
+      };
+      const granted = (): void => {
+        signal?.removeEventListener('abort', giveUp);
+        resolve({ release: leave });
+      };
+      const giveUp = (): void => {
+        leave();
+        reject(signal!.reason);
+      };
+      row.push(granted);
+      signal?.addEventListener('abort', giveUp);
+      if (signal?.aborted === true) giveUp();
+      else if (row.length === 1) granted();
     });
-    this.#last.set(
-      name,
-      before.then(() => released),
-    );
-    await before;
-    if (signal?.aborted) {
-      release();
-      throw signal.reason;
-    }
-    return { release } satisfies Held;
   };
 }
 
-/** Without a pause between attempts, and with a short one before a stall is one. */
-export const QUICK = { firstPauseMilliseconds: 1, longestPauseMilliseconds: 2, stallMilliseconds: 100 };
+/** Almost without a pause between attempts. A busy machine may take its time. */
+export const QUICK = { firstPauseMilliseconds: 1, longestPauseMilliseconds: 2, stallMilliseconds: 20_000 };
 
 export function hostOn(server: FakeServer, files: BaseFiles | null = null): NetworkHost {
   return { fetch: server.fetch, files, patience: QUICK };

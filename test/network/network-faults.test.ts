@@ -2,10 +2,10 @@
  * Servers that change a base, or do not do what they should. They prove that nothing of another version is ever taken, and that whatever goes
  * wrong is tried again if that can help, and named otherwise.
  */
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { patternBytes } from '../storage/conformance.js';
 import { expectSameBytes } from '../support/model-disk.js';
-import type { Fault } from './fake-server.js';
+import type { Fault, SeenRequest } from './fake-server.js';
 import { MemoryBases, QUICK, hostOn } from './memory-bases.js';
 import {
   ADDRESS,
@@ -20,6 +20,7 @@ import {
 } from './opened-base.js';
 
 closeBasesAfterEach();
+afterEach(() => vi.unstubAllGlobals());
 
 describe('a base that changed', () => {
   it('is refused by a disk that stands on the old one, by name', async () => {
@@ -100,6 +101,20 @@ describe('a server that does not do what it should', () => {
     { title: 'never answers', fault: { kind: 'silent' }, code: 'NETWORK', says: 'nothing came', attempts: 5 },
     { title: 'stops', fault: { kind: 'stalled', after: 100 }, code: 'NETWORK', says: 'nothing came', attempts: 5 },
     {
+      title: 'sends a byte now and then',
+      fault: { kind: 'dripping' },
+      code: 'NETWORK',
+      says: '65536 bytes had not come after 0.3',
+      attempts: 5,
+    },
+    {
+      title: 'leaves out the ETag',
+      fault: { kind: 'no etag' },
+      code: 'NETWORK',
+      says: 'without the ETag',
+      attempts: 5,
+    },
+    {
       title: 'is overloaded',
       fault: { kind: 'status', status: 503 },
       code: 'NETWORK',
@@ -147,7 +162,10 @@ describe('a server that does not do what it should', () => {
     },
   ])('and $title is named, after $attempts attempts', async ({ fault, code, says, attempts }) => {
     const server = served();
-    const base = await open(hostOn(server));
+    const isSlow = fault?.kind === 'silent' || fault?.kind === 'stalled' || fault?.kind === 'dripping';
+    const short = { ...QUICK, stallMilliseconds: 100, slowestBytesPerSecond: 300_000 };
+    const patience = isSlow ? short : QUICK;
+    const base = await open({ ...hostOn(server), patience });
     server.requests.length = 0;
     server.fault = () => fault;
     const error = await errorOf(readAt(base, 6 * CHUNK, CHUNK));
@@ -157,6 +175,21 @@ describe('a server that does not do what it should', () => {
     // The next one who asks is not told of it.
     server.fault = () => null;
     expectSameBytes(await readAt(base, 6 * CHUNK, 9), patternBytes(SIZE).subarray(6 * CHUNK, 6 * CHUNK + 9), 'later');
+  });
+
+  it('and is of another origin is named as one that this page can not read, but not once it has', async () => {
+    vi.stubGlobal('origin', 'https://page.test');
+    const server = served();
+    const cors = (request: SeenRequest): Fault => (request.method === 'HEAD' ? null : { kind: 'unreachable' });
+    server.fault = cors;
+    const error = await errorOf(open(hostOn(server)));
+    expect(error.message).toContain('CORS');
+    server.fault = () => null;
+    const base = await open(hostOn(server));
+    let failures = 0;
+    server.fault = (request) => (failures++ < 3 ? cors(request) : null);
+    await readAt(base, 6 * CHUNK, CHUNK);
+    expect(base.status().retries).toBe(3);
   });
 
   it('and knows no ranges is refused with the way out, before anything is downloaded', async () => {

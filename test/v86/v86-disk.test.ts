@@ -238,3 +238,36 @@ describe('a read that v86 cancels while it waits for a server', () => {
     },
   );
 });
+
+describe('a write that waits for a server when the guest resets its controller', () => {
+  it.each(['local', 'remote'] as const)('is given up, is no fault, and is not carried out later (%s)', async (kind) => {
+    const faults: DiskFault[] = [];
+    const onError = (fault: DiskFault): number => faults.push(fault);
+    const memory = new MemoryDisk(4096);
+    const remote = delayedRemote(4096, { read: 0, write: 0 });
+    const given = (signal: AbortSignal | undefined): Promise<void> =>
+      new Promise((_, reject) => {
+        signal?.addEventListener('abort', () => reject(new Qcow2Error('ABORTED', 'reset')));
+      });
+    memory.write = () => {
+      throw new NotResident('the rest of the cluster', given);
+    };
+    const { write } = remote;
+    remote.write = (_, __, options) => given(options?.signal);
+    const disk = kind === 'local' ? localDisk(memory, { onError }) : remoteDisk(remote, { onError });
+    disk.set(512, new Uint8Array(512).fill(6), () => {
+      throw new Error('answered');
+    });
+    await later(1);
+    expect(disk.activity.inFlight).toBe(1);
+    memory.write = (offset, source) => MemoryDisk.prototype.write.call(memory, offset, source);
+    remote.write = write;
+    disk.reset();
+    await disk.whenIdle();
+    expect(faults).toEqual([]);
+    const written = new Promise<void>((resolve) => disk.set(1024, new Uint8Array(512).fill(7), resolve));
+    await written;
+    expect((await read(disk, 512, 512)).every((byte) => byte === 0)).toBe(true);
+    expect((await read(disk, 1024, 512)).every((byte) => byte === 7)).toBe(true);
+  });
+});

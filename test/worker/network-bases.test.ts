@@ -4,6 +4,7 @@
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { createImage, MemoryStorage, openImage } from '../../src/index.js';
+import { CacheFile } from '../../src/network/cache-file.js';
 import { OpfsDisk } from '../../src/worker/opfs-disk.js';
 import { FakeServer } from '../network/fake-server.js';
 import { MemoryBases, hostOn } from '../network/memory-bases.js';
@@ -93,6 +94,19 @@ describe('an overlay over a base image on a server', () => {
     visit.server.fault = () => ({ kind: 'unreachable' });
     await expect(open(visit)).rejects.toMatchObject({ code: 'NETWORK' });
     expect([...visit.folder.files.keys()]).toEqual([]);
+  });
+
+  it.each([
+    { title: 'has no such file', status: 404, code: 'NOT_FOUND' },
+    { title: 'knows no ranges', status: 200, code: 'UNSUPPORTED' },
+  ])('is told by its own name what is wrong with a server that $title', async ({ status, code }) => {
+    const visit = site();
+    await (await open(visit)).close();
+    visit.bases.files.clear();
+    if (status === 404) visit.server.files.clear();
+    else visit.server.knowsRanges = false;
+    await expect(open(visit)).rejects.toMatchObject({ code });
+    expect(visit.folder.files.has('disk.qcow2')).toBe(true);
   });
 
   it('opens nothing that was not allowed', async () => {
@@ -207,6 +221,55 @@ describe('a read that waits for a server', () => {
   });
 });
 
+describe('a write that needs what a server has', () => {
+  /** A part of a cluster: the rest of it comes from the base. */
+  const part = (): Uint8Array<ArrayBuffer> => new Uint8Array(512).fill(0x77);
+  const AT = 2 * 2 ** 20 + 1024;
+
+  it.each(['silent', 'dripping'] as const)(
+    'fails as a read does where it is %s, and has changed nothing',
+    async (kind) => {
+      const visit = site();
+      const patience = {
+        attempts: 2,
+        firstPauseMilliseconds: 1,
+        stallMilliseconds: 100,
+        slowestBytesPerSecond: 300_000,
+      };
+      const { client } = connect(visit.folder.openDirectory, { ...hostOn(visit.server, visit.bases), patience });
+      const disk = new OpfsDisk(client, await client.call(openRequest(OVERLAY)));
+      visit.server.fault = () => ({ kind });
+      await expect(disk.write(AT, part())).rejects.toMatchObject({ code: 'NETWORK' });
+      visit.server.fault = () => null;
+      expectSameBytes(await disk.read(AT, 512), patternBytes(SIZE).subarray(AT, AT + 512), 'after the failure');
+      await disk.write(AT, part());
+      expectSameBytes(await disk.read(AT, 512), part(), 'the second attempt');
+      await disk.close();
+    },
+  );
+
+  it.each(['write', 'writeZeroes'] as const)(
+    'is given up by its signal (%s), and what comes behind it is carried out',
+    async (kind) => {
+      const visit = site();
+      const disk = await open(visit);
+      visit.server.fault = () => ({ kind: 'silent' });
+      const reset = new AbortController();
+      const { signal } = reset;
+      const waiting = kind === 'write' ? disk.write(AT, part(), { signal }) : disk.writeZeroes(AT, 512, { signal });
+      const failed = expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+      const behind = disk.write(0, new Uint8Array(65_536).fill(1));
+      await expect.poll(() => visit.server.requests.length).toBeGreaterThan(1);
+      reset.abort();
+      await failed;
+      await behind;
+      visit.server.fault = () => null;
+      expectSameBytes(await disk.read(AT, 512), patternBytes(SIZE).subarray(AT, AT + 512), 'what it did not change');
+      await disk.close();
+    },
+  );
+});
+
 describe('fetching for later', () => {
   it('is told of, paused, gone on with, while the disk is used', async () => {
     const visit = site();
@@ -252,10 +315,75 @@ describe('fetching for later', () => {
     }
   });
 
+  it('asks for the profile no more once all that it names is kept', async () => {
+    const visit = site();
+    const recorder = await open(visit);
+    await recorder.read(2 ** 20, 100_000);
+    const profile = await recorder.bootProfile();
+    await recorder.close();
+    const next = site();
+    const url = 'https://example.test/base.profile.json';
+    next.server.put(url, new TextEncoder().encode(JSON.stringify(profile)) as Uint8Array<ArrayBuffer>);
+    const given = { ...OVERLAY, bases: [{ ...OVERLAY.bases[0], profile: url }] };
+    const first = await open(next, given);
+    const [name] = [...next.bases.files.keys()];
+    await expect.poll(() => CacheFile.open(next.bases.files.get(name!)!)!.notes.hasProfile(url)).toBe(true);
+    await first.close();
+    next.server.requests.length = 0;
+    const second = await open(next, given);
+    await second.read(2 ** 20, 100_000);
+    await second.close();
+    expect(next.server.requests).toEqual([]);
+    const other = await open(next, { bases: [{ ...OVERLAY.bases[0], profile: `${url}?2` }] });
+    await expect.poll(() => next.server.requests.length).toBe(1);
+    await other.close();
+  });
+
+  it('asks for a profile again where the last visit ended before it was through', async () => {
+    const visit = site();
+    const url = 'https://example.test/base.profile.json';
+    const { bytes } = visit.server.files.get(URL_OF_BASE)!;
+    const touched = [[0, bytes.length]];
+    const profile = { format: 'qcow2-wasm boot profile', version: 1, size: bytes.length, touched };
+    visit.server.put(url, new TextEncoder().encode(JSON.stringify(profile)) as Uint8Array<ArrayBuffer>);
+    const asked = (): number => visit.server.requests.filter((request) => request.url === url).length;
+    const given = { ...OVERLAY, bases: [{ ...OVERLAY.bases[0], profile: url }] };
+    // What opening needs lies before.
+    visit.server.fault = ({ range }) => (Number(/\d+/.exec(range ?? '0')![0]) >= 2 ** 20 ? { kind: 'silent' } : null);
+    const first = await open(visit, given);
+    await expect.poll(asked).toBe(1);
+    await first.close();
+    visit.server.fault = () => null;
+    const second = await open(visit, given);
+    await expect.poll(async () => (await second.bases())[0]!.keptBytes).toBe(bytes.length);
+    expect(asked()).toBe(2);
+    await second.close();
+    const third = await open(visit, given);
+    expectSameBytes(await third.read(0, SIZE), patternBytes(SIZE), 'the third visit');
+    expect(asked()).toBe(2);
+    await third.close();
+  });
+
   it('has no profile of a base that is none of its own', async () => {
     const visit = site();
     const disk = await open(visit);
     await expect(disk.bootProfile('other')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await disk.close();
+  });
+});
+
+describe('what is kept of base images', () => {
+  it('is told to the page, and deleted for it when no disk has it open', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
+    const [base, ...others] = await client.call({ kind: 'listBases' });
+    expect(others).toEqual([]);
+    expect(base).toMatchObject({ url: URL_OF_BASE, identity: 'etag:"v1"', inUse: true });
+    const removal = { kind: 'removeBase', url: base!.url, identity: base!.identity } as const;
+    await expect(client.call(removal)).rejects.toMatchObject({ code: 'IN_USE' });
+    await disk.close();
+    await client.call(removal);
+    expect(await client.call({ kind: 'listBases' })).toEqual([]);
   });
 });
