@@ -6,6 +6,7 @@
 export {
   DEFAULT_DIRECTORY,
   deleteFile,
+  duplicateFile,
   ERROR_CODES,
   importImage,
   isQcow2Error,
@@ -16,6 +17,7 @@ export {
   Qcow2Error,
   removeBase,
   renameFile,
+  saveBlob,
   storeFile,
 } from './opfs.js';
 export { attach, MAXIMUM_DISK_BYTES, MAXIMUM_PICTURE_BYTES, remoteDisk, V86Disk } from './v86.js';
