@@ -9,10 +9,12 @@ export {
   ERROR_CODES,
   importImage,
   isQcow2Error,
+  listBases,
   listFiles,
   openDisk,
   OpfsDisk,
   Qcow2Error,
+  removeBase,
   renameFile,
   storeFile,
 } from './opfs.js';

@@ -16,6 +16,7 @@ import type { RequiredEncryption } from './image/image-encryption.js';
 import type { EncryptionSettings } from './image/unlock-image.js';
 import type { BootProfile } from './network/boot-profile.js';
 import type { BaseStatus } from './network/network-base.js';
+import type { StoredBase } from './network/stored-bases.js';
 import { browserNetwork } from './worker/browser-network.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
@@ -50,6 +51,7 @@ export type {
   RemoteSnapshots,
   RequiredEncryption,
   RuntimeOptions,
+  StoredBase,
   StoredFile,
   TakeOverHandler,
   WorkerOptions,
@@ -223,6 +225,20 @@ export async function renameFile(location: FileLocation & WorkerOptions, newName
 export async function listFiles(location: { readonly directory?: string } & WorkerOptions = {}): Promise<StoredFile[]> {
   const directory = location.directory ?? DEFAULT_DIRECTORY;
   return withWorker(location, (client) => client.call({ kind: 'list', directory }));
+}
+
+/** The versions of base images on servers that are kept for all disks of the origin, the one opened last first. @throws Qcow2Error `IO`. */
+export async function listBases(options: WorkerOptions = {}): Promise<StoredBase[]> {
+  return withWorker(options, (client) => client.call({ kind: 'listBases' }));
+}
+
+/**
+ * Deletes what is kept of one version of a base image; a disk that stands on it fetches it again. Nothing happens if nothing is kept.
+ * @param base what `listBases` tells. @throws Qcow2Error `IN_USE` while a disk has it open, in whichever tab.
+ */
+export async function removeBase(base: Pick<StoredBase, 'url' | 'identity'> & WorkerOptions): Promise<void> {
+  const { url, identity } = base;
+  await withWorker(base, (client) => client.call({ kind: 'removeBase', url, identity }));
 }
 
 function address({ directory, name }: FileLocation): { directory: string; name: string } {

@@ -3,7 +3,7 @@
  * file is as long as what is kept and no longer: browsers count the length against a site's quota.
  *
  *   0     +-----------------------------+
- *         | header                      |  magic, version, sizes, checksum, then URL and identity as JSON
+ *         | header                      |  which version of which base (`cache-header.ts`)
  *   4096  +-----------------------------+
  *         | presence map                |  8 bytes a chunk: its slot + 1 (0: not here), the checksum of its bytes
  *         +-----------------------------+  aligned to 4096
@@ -19,25 +19,14 @@
  * 4. Several threads may have the file open. Nobody changes an entry but from "not here" to a slot, or back where the chunk was damaged;
  *    so what one has read of the map stays right, and a chunk that is missing is looked up once more.
  */
-import { Qcow2Error } from '../errors.js';
 import type { Storage } from '../storage/storage.js';
 import { alignUp, divideUp } from '../util/integers.js';
 import { murmurHash32 } from '../util/murmur-hash.js';
-import { ChunkGeometry } from './chunk-geometry.js';
+import { CacheNotes, HEADER_BYTES, headerBytes, readHeader, type CacheLabel } from './cache-header.js';
+import type { ChunkGeometry } from './chunk-geometry.js';
 
-const HEADER_BYTES = 4096;
-const MAGIC = 0x71_62_61_73; // "qbas"
-const VERSION = 1;
 const ENTRY_BYTES = 8;
 const MAP_PIECE_BYTES = 64 * 1024;
-
-/** Offsets in the header; all numbers are big endian. */
-const AT = { magic: 0, version: 4, checksum: 8, textLength: 12, chunkBytes: 16, size: 24, text: 32 } as const;
-
-export interface CacheLabel {
-  readonly url: string;
-  readonly identity: string;
-}
 
 export interface NewChunk {
   readonly index: number;
@@ -45,6 +34,7 @@ export interface NewChunk {
 }
 
 export class CacheFile {
+  readonly notes: CacheNotes;
   readonly #storage: Storage;
   readonly #dataStart: number;
   /** Two numbers a chunk, as in the file. */
@@ -57,6 +47,7 @@ export class CacheFile {
     readonly geometry: ChunkGeometry,
     readonly label: CacheLabel,
   ) {
+    this.notes = new CacheNotes(storage);
     this.#storage = storage;
     this.#dataStart = dataStartOf(geometry);
     this.#map = new Uint32Array(2 * geometry.count);
@@ -89,6 +80,13 @@ export class CacheFile {
   /** The chunks that are here, as far as is known without asking the file. */
   *known(): IterableIterator<number> {
     for (let index = 0; index < this.geometry.count; index++) if (this.#slot(index) !== null) yield index;
+  }
+
+  /** Bytes of the chunks that are here, as far as is known without asking the file. */
+  knownBytes(): number {
+    let bytes = 0;
+    for (const index of this.known()) bytes += this.geometry.length(index);
+    return bytes;
   }
 
   /** Reads the map again: what other threads have brought. */
@@ -197,39 +195,4 @@ export class CacheFile {
 
 function dataStartOf(geometry: ChunkGeometry): number {
   return alignUp(HEADER_BYTES + geometry.count * ENTRY_BYTES, HEADER_BYTES);
-}
-
-function headerBytes(geometry: ChunkGeometry, { url, identity }: CacheLabel): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES);
-  const text = new TextEncoder().encode(JSON.stringify({ url, identity }));
-  if (text.length > HEADER_BYTES - AT.text) {
-    throw new Qcow2Error(
-      'LIMIT',
-      `URL and identity of a base have ${text.length} bytes; ${HEADER_BYTES - AT.text} is the most`,
-    );
-  }
-  bytes.set(text, AT.text);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(AT.magic, MAGIC);
-  view.setUint32(AT.version, VERSION);
-  view.setUint32(AT.textLength, text.length);
-  view.setUint32(AT.chunkBytes, geometry.chunkBytes);
-  view.setBigUint64(AT.size, BigInt(geometry.size));
-  view.setUint32(AT.checksum, murmurHash32(bytes));
-  return bytes;
-}
-
-/** Null for anything that is not a whole header of ours. */
-function readHeader(storage: Storage): { geometry: ChunkGeometry; label: CacheLabel } | null {
-  const bytes = new Uint8Array(HEADER_BYTES);
-  storage.refresh?.();
-  storage.read(0, bytes);
-  const view = new DataView(bytes.buffer);
-  const checksum = view.getUint32(AT.checksum);
-  view.setUint32(AT.checksum, 0);
-  if (view.getUint32(AT.magic) !== MAGIC || view.getUint32(AT.version) !== VERSION) return null;
-  if (murmurHash32(bytes) !== checksum) return null;
-  const text = new TextDecoder().decode(bytes.subarray(AT.text, AT.text + view.getUint32(AT.textLength)));
-  const geometry = new ChunkGeometry(Number(view.getBigUint64(AT.size)), view.getUint32(AT.chunkBytes));
-  return { geometry, label: JSON.parse(text) as CacheLabel };
 }

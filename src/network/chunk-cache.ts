@@ -110,9 +110,7 @@ export class ChunkCache {
   /** Bytes of chunks that are kept, by whichever tab. */
   keptBytes(): number {
     this.#file?.refresh();
-    let bytes = 0;
-    for (const index of this.#file?.known() ?? []) bytes += this.geometry.length(index);
-    return bytes;
+    return this.#file?.knownBytes() ?? 0;
   }
 
   /** Bytes of the cache file. */

@@ -52,6 +52,12 @@ export interface BaseFiles {
   open(name: string, options: { readonly create: boolean }): Promise<SharedFile | null>;
   /** The newest first. */
   list(): Promise<string[]>;
+  /** A file as it is now, to be looked at whoever has it open; null where there is none. */
+  peek(name: string): Promise<Storage | null>;
+  /** Whether a thread has it open. */
+  isOpen(name: string): Promise<boolean>;
+  /** Deletes what nobody has open. @returns whether it is gone. */
+  remove(name: string): Promise<boolean>;
 }
 
 /** What opening needs of the world. */
@@ -89,6 +95,8 @@ export function baseFileName(url: string, identity: string): string {
 
 interface Found {
   readonly source: ChunkSource;
+  /** As in `CacheLabel`. */
+  readonly served: string | null;
   readonly chunk: Uint8Array<ArrayBuffer> | null;
 }
 
@@ -143,31 +151,37 @@ class BaseOpener {
     }
     const manifest = await fetchManifest(host, url, signal);
     const identity = manifestIdentity(manifest);
-    return { source: new SplitSource(host, { url, geometry: manifest.geometry, identity, manifest }), chunk: null };
+    const source = new SplitSource(host, { url, geometry: manifest.geometry, identity, manifest });
+    return { source, served: null, chunk: null };
   }
 
   /** The base that was found on its server, with a file to keep it in; that of an earlier visit, if there is one. */
-  async #keep({ source, chunk }: Found): Promise<NetworkBase> {
+  async #keep(found: Found): Promise<NetworkBase> {
+    const { source, served, chunk } = found;
     let problem: Qcow2Error | null = null;
     let kept: OpenCache | null = null;
     try {
-      kept = await this.#openOrCreate(source);
+      kept = await this.#openOrCreate(found);
     } catch (error) {
       if (!isQcow2Error(error)) throw error;
       problem = new Qcow2Error(error.code, `the base image is not kept here: ${error.message}`, { cause: error });
     }
-    if (kept !== null && kept.file.geometry.chunkBytes !== source.geometry.chunkBytes) return this.#baseFrom(kept);
+    // Of another size of chunks, or of what the server had under another name: what is here came first.
+    const isOther = kept?.file.geometry.chunkBytes !== source.geometry.chunkBytes || kept.file.label.served !== served;
+    if (kept !== null && isOther) return this.#baseFrom(kept);
     const cache = this.#cacheOf(source.geometry, kept, problem);
     if (chunk !== null && !cache.has(0)) await cache.take(0, chunk);
     return this.#base(source, cache, kept);
   }
 
-  async #openOrCreate({ geometry, identity }: ChunkSource): Promise<OpenCache | null> {
+  async #openOrCreate({ source: { geometry, identity }, served }: Found): Promise<OpenCache | null> {
     const { url } = this.#address;
     const shared = (await this.#host.files?.open(baseFileName(url, identity), { create: true })) ?? null;
     if (shared === null) return null;
     return this.#claimed(shared, () => {
-      const file = CacheFile.open(shared.storage) ?? CacheFile.create(shared.storage, geometry, { url, identity });
+      const label = { url, identity, served };
+      const file = CacheFile.open(shared.storage) ?? CacheFile.create(shared.storage, geometry, label);
+      file.notes.lastUsed = Date.now();
       return { file, shared };
     });
   }
@@ -179,7 +193,9 @@ class BaseOpener {
       if (shared === null) return null;
       return await this.#claimed(shared, () => {
         const file = CacheFile.open(shared.storage);
-        return file === null ? null : { file, shared };
+        if (file === null) return null;
+        file.notes.lastUsed = Date.now();
+        return { file, shared };
       });
     } catch (error) {
       if (isQcow2Error(error)) return null;
@@ -215,7 +231,7 @@ class BaseOpener {
     const { url, split = false } = this.#address;
     const options = { url, geometry, identity: label.identity };
     const host = this.#sourceHost();
-    const source = split ? new SplitSource(host, options) : new RangeSource(host, options);
+    const source = split ? new SplitSource(host, options) : new RangeSource(host, { ...options, served: label.served });
     return this.#base(source, this.#cacheOf(geometry, kept, null), kept);
   }
 

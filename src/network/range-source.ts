@@ -58,6 +58,8 @@ export class RangeSource implements ChunkSource {
 /** What the first request to a server brings. */
 export interface FirstAnswer {
   readonly source: RangeSource;
+  /** What the server calls the version. */
+  readonly served: string | null;
   /** Chunk 0: a qcow2 is opened from it. */
   readonly chunk: Uint8Array<ArrayBuffer>;
 }
@@ -90,7 +92,7 @@ export async function firstRangeAnswer(host: SourceHost, wanted: FirstRequest): 
     await readChunks(answer, { url, run: { first: 0, count: 1 }, geometry }, host, (_, bytes) => {
       chunk = bytes;
     });
-    return { source, chunk };
+    return { source, served, chunk };
   } finally {
     answer.end();
   }

@@ -7,20 +7,15 @@
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import type { Held } from '../network/chunk-cache.js';
 import type { BaseFiles, SharedFile } from '../network/open-base.js';
+import { BlobStorage } from '../storage/blob.js';
 import { fromBrowserError, openOpfsStorage } from '../storage/opfs.js';
+import type { Storage } from '../storage/storage.js';
 import { takeLock } from './web-locks.js';
 
 export const BASES_DIRECTORY = 'qcow2-wasm-bases';
 
-/** A kept version of a base image. */
-export interface StoredBase {
-  /** Of the file. */
-  readonly name: string;
-  /** Bytes of it. */
-  readonly size: number;
-  /** Milliseconds since 1970. */
-  readonly lastModified: number;
-}
+/** A header and a map are small beside the chunks. */
+const PEEK_BYTES = 64 * 1024;
 
 export class OpfsBases implements BaseFiles {
   async open(name: string, { create }: { readonly create: boolean }): Promise<SharedFile | null> {
@@ -44,24 +39,27 @@ export class OpfsBases implements BaseFiles {
   }
 
   async list(): Promise<string[]> {
-    const files = await this.stored();
+    const folder = await this.#folder(false);
+    const files: File[] = [];
+    if (folder === null) return [];
+    for await (const handle of folder.values()) {
+      if (handle.kind === 'file') files.push(await handle.getFile());
+    }
     return files.toSorted((one, other) => other.lastModified - one.lastModified).map(({ name }) => name);
   }
 
-  /** All that is kept. */
-  async stored(): Promise<StoredBase[]> {
-    const folder = await this.#folder(false);
-    const files: StoredBase[] = [];
-    if (folder === null) return files;
-    for await (const handle of folder.values()) {
-      if (handle.kind !== 'file') continue;
-      const { name, size, lastModified } = await handle.getFile();
-      files.push({ name, size, lastModified });
-    }
-    return files;
+  /** What is written to the file later can make reading it fail. */
+  async peek(name: string): Promise<Storage | null> {
+    const file = await this.#handle(name, false);
+    return file === null ? null : new BlobStorage(await file.getFile(), { chunkBytes: PEEK_BYTES });
   }
 
-  /** Deletes what nobody has open. @returns whether it is gone. */
+  async isOpen(name: string): Promise<boolean> {
+    const alone = await takeLock(lockOf(name), 'exclusive', 0);
+    alone?.release();
+    return alone === null;
+  }
+
   async remove(name: string): Promise<boolean> {
     const alone = await takeLock(lockOf(name), 'exclusive', 0);
     if (alone === null) return false;

@@ -41,6 +41,7 @@ import type {
 } from '../operations/snapshots/snapshot-info.js';
 import type { BootProfile } from '../network/boot-profile.js';
 import type { BaseStatus } from '../network/network-base.js';
+import type { StoredBase } from '../network/stored-bases.js';
 import type { Progress } from '../util/progress.js';
 import type { AllowedBase } from './network-bases.js';
 import type { DiskInfo, DiskStats } from './remote-disk.js';
@@ -110,6 +111,16 @@ export interface FetchBasesRequest {
 export interface BootProfileRequest {
   readonly kind: 'bootProfile';
   readonly base?: string;
+}
+
+/** All versions of base images that the origin keeps. */
+export interface ListBasesRequest {
+  readonly kind: 'listBases';
+}
+
+/** Deletes what is kept of one version. */
+export interface RemoveBaseRequest extends Pick<StoredBase, 'url' | 'identity'> {
+  readonly kind: 'removeBase';
 }
 
 export interface WriteRequest {
@@ -325,7 +336,9 @@ export type Request =
   | StoreAbandonRequest
   | DeleteRequest
   | RenameRequest
-  | ListRequest;
+  | ListRequest
+  | ListBasesRequest
+  | RemoveBaseRequest;
 
 export type RequestKind = Request['kind'];
 export type RequestOf<Kind extends RequestKind> = Extract<Request, { kind: Kind }>;
@@ -380,6 +393,8 @@ export interface Results {
   delete: null;
   rename: null;
   list: StoredFile[];
+  listBases: StoredBase[];
+  removeBase: null;
 }
 
 /** A `Qcow2Error` on its way: exceptions lose their class when they are cloned. */

@@ -13,6 +13,7 @@ import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
 import { addPassphrase, changePassphrase, erasePassphrase, type KeySlotOptions } from '../operations/key-slots.js';
 import type { NetworkHost } from '../network/open-base.js';
+import { listStoredBases, removeStoredBase } from '../network/stored-bases.js';
 import { BlobStorage } from '../storage/blob.js';
 import type { Progress } from '../util/progress.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
@@ -235,6 +236,8 @@ class Server {
     },
     rename: (request) => this.#rename(request),
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
+    listBases: () => listStoredBases(this.#network?.files ?? null),
+    removeBase: (base) => removeStoredBase(this.#network?.files ?? null, base).then(nothing),
   };
 
   async #open(request: OpenRequest, signal: AbortSignal): Promise<DiskInfo> {

@@ -12,7 +12,7 @@ import { seedOfThisRun, withSeed, type SeededRandom } from '../support/seeded-ra
 
 const CHUNK = 64 * 1024;
 const GEOMETRY = new ChunkGeometry(9 * CHUNK + 100, CHUNK);
-const LABEL = { url: 'https://example.test/base.img', identity: 'etag:"v1"' };
+const LABEL = { url: 'https://example.test/base.img', identity: 'etag:"v1"', served: 'etag:"v1"' };
 const SECTOR = 512;
 
 function content(index: number): Uint8Array<ArrayBuffer> {
@@ -159,11 +159,33 @@ describe('a cache file', () => {
     expect(CacheFile.open(new MemoryStorage(patternBytes(10_000)))).toBeNull();
     const storage = new MemoryStorage();
     CacheFile.create(storage, GEOMETRY, LABEL);
-    for (const at of [0, 5, 17, 29, 40, 4000]) {
+    for (const at of [0, 5, 17, 29, 60, 4000]) {
       const torn = new MemoryStorage(storage.toBytes());
       torn.write(at, Uint8Array.of(0x5a));
       expect(CacheFile.open(torn)).toBeNull();
     }
+  });
+
+  it('of the layout before is none, and is made anew in its place', () => {
+    const storage = new MemoryStorage();
+    CacheFile.create(storage, GEOMETRY, LABEL).append([{ index: 1, bytes: content(1) }]);
+    storage.write(4, Uint8Array.of(0, 0, 0, 1));
+    expect(CacheFile.open(storage)).toBeNull();
+    expect([...CacheFile.create(storage, GEOMETRY, LABEL).known()]).toEqual([]);
+    expect(CacheFile.open(storage)!.label).toEqual(LABEL);
+  });
+
+  it('has notes, which other threads read, and which leave the header good', () => {
+    const storage = new MemoryStorage();
+    const { notes } = CacheFile.create(storage, GEOMETRY, LABEL);
+    const other = CacheFile.open(storage)!.notes;
+    expect([other.lastUsed, other.digest, other.hasProfile('p')]).toEqual([null, 'not compared', false]);
+    notes.lastUsed = 1_763_000_000_000;
+    notes.digest = 'wrong';
+    notes.noteProfile('p');
+    const again = CacheFile.open(storage)!.notes;
+    for (const { lastUsed, digest } of [other, again]) expect([lastUsed, digest]).toEqual([1_763_000_000_000, 'wrong']);
+    expect([again.hasProfile('p'), again.hasProfile('q')]).toEqual([true, false]);
   });
 
   it('takes entries that are rubbish for chunks that are not here', async () => {

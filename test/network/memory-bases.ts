@@ -9,8 +9,8 @@ import type { FakeServer } from './fake-server.js';
 export class MemoryBases implements BaseFiles {
   readonly files = new Map<string, MemoryStorage>();
   readonly locks = new MemoryLocks();
-  /** Opens so far that are not released. */
-  held = 0;
+  /** Opens so far that are not released, by file. */
+  readonly opens = new Map<string, number>();
   /** Opening fails with it. */
   refusal: Qcow2Error | null = null;
   /** Bytes that a file may have; writing behind it is refused with `NO_SPACE`. */
@@ -22,16 +22,39 @@ export class MemoryBases implements BaseFiles {
     if (known === undefined && !create) return Promise.resolve(null);
     const storage = known ?? new MemoryStorage();
     this.files.set(name, storage);
-    this.held++;
+    this.#count(name, 1);
     return Promise.resolve({
       storage: new SharedStorage(storage, this),
       takeLock: (lock, signal) => this.locks.take(`${name}/${lock}`, signal),
-      release: () => void this.held--,
+      release: () => this.#count(name, -1),
     });
   }
 
   list(): Promise<string[]> {
     return Promise.resolve([...this.files.keys()].reverse());
+  }
+
+  peek(name: string): Promise<Storage | null> {
+    return Promise.resolve(this.files.get(name) ?? null);
+  }
+
+  isOpen(name: string): Promise<boolean> {
+    return Promise.resolve((this.opens.get(name) ?? 0) > 0);
+  }
+
+  async remove(name: string): Promise<boolean> {
+    if (await this.isOpen(name)) return false;
+    this.files.delete(name);
+    return true;
+  }
+
+  /** Files open, by however many. */
+  get held(): number {
+    return [...this.opens.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  #count(name: string, change: 1 | -1): void {
+    this.opens.set(name, (this.opens.get(name) ?? 0) + change);
   }
 }
 
@@ -106,8 +129,8 @@ export class MemoryLocks {
   };
 }
 
-/** Without a pause between attempts, and with a short one before a stall is one. */
-export const QUICK = { firstPauseMilliseconds: 1, longestPauseMilliseconds: 2, stallMilliseconds: 100 };
+/** Almost without a pause between attempts. A busy machine may take its time. */
+export const QUICK = { firstPauseMilliseconds: 1, longestPauseMilliseconds: 2, stallMilliseconds: 20_000 };
 
 export function hostOn(server: FakeServer, files: BaseFiles | null = null): NetworkHost {
   return { fetch: server.fetch, files, patience: QUICK };

@@ -147,7 +147,9 @@ describe('a server that does not do what it should', () => {
     },
   ])('and $title is named, after $attempts attempts', async ({ fault, code, says, attempts }) => {
     const server = served();
-    const base = await open(hostOn(server));
+    const stalls = fault?.kind === 'silent' || fault?.kind === 'stalled';
+    const patience = stalls ? { ...QUICK, stallMilliseconds: 100 } : QUICK;
+    const base = await open({ ...hostOn(server), patience });
     server.requests.length = 0;
     server.fault = () => fault;
     const error = await errorOf(readAt(base, 6 * CHUNK, CHUNK));

@@ -259,3 +259,19 @@ describe('fetching for later', () => {
     await disk.close();
   });
 });
+
+describe('what is kept of base images', () => {
+  it('is told to the page, and deleted for it when no disk has it open', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
+    const [base, ...others] = await client.call({ kind: 'listBases' });
+    expect(others).toEqual([]);
+    expect(base).toMatchObject({ url: URL_OF_BASE, identity: 'etag:"v1"', inUse: true });
+    const removal = { kind: 'removeBase', url: base!.url, identity: base!.identity } as const;
+    await expect(client.call(removal)).rejects.toMatchObject({ code: 'IN_USE' });
+    await disk.close();
+    await client.call(removal);
+    expect(await client.call({ kind: 'listBases' })).toEqual([]);
+  });
+});

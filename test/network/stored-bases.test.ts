@@ -1,0 +1,73 @@
+/** What the origin keeps of base images, seen and deleted from outside: every version, by whichever disk, and never one that is in use. */
+import { describe, expect, it } from 'vitest';
+import { Qcow2Error } from '../../src/errors.js';
+import { listStoredBases, removeStoredBase } from '../../src/network/stored-bases.js';
+import { MemoryStorage } from '../../src/storage/memory.js';
+import { patternBytes } from '../storage/conformance.js';
+import { MemoryBases, hostOn } from './memory-bases.js';
+import { CHUNK, SIZE, URL_OF_BASE, closeBasesAfterEach, errorOf, open, readAt, served } from './opened-base.js';
+
+closeBasesAfterEach();
+
+describe('the bases that are kept', () => {
+  it('are told with their versions, how much of them is here, and when they were opened', async () => {
+    const [server, bases] = [served(), new MemoryBases()];
+    const before = Date.now();
+    const old = await open(hostOn(server, bases));
+    await readAt(old, 5 * CHUNK, 1);
+    await old.whenKept();
+    old.close();
+    server.put(URL_OF_BASE, patternBytes(SIZE + 1), '"v2"');
+    const fresh = await open(hostOn(server, bases));
+    const listed = await listStoredBases(bases);
+    const byIdentity = new Map(listed.map((base) => [base.identity, base]));
+    expect(byIdentity.get('etag:"v1"')).toMatchObject({ url: URL_OF_BASE, size: SIZE, presentBytes: 2 * CHUNK });
+    expect(byIdentity.get('etag:"v1"')!.inUse).toBe(false);
+    expect(byIdentity.get('etag:"v2"')).toMatchObject({ size: SIZE + 1, presentBytes: CHUNK, inUse: true });
+    for (const base of listed) {
+      expect(base.lastUsed).toBeGreaterThanOrEqual(before);
+      expect(base.bytes).toBeGreaterThan(base.presentBytes);
+    }
+    fresh.close();
+  });
+
+  it('are deleted one by one, but not while a disk has them open', async () => {
+    const [server, bases] = [served(), new MemoryBases()];
+    const base = await open(hostOn(server, bases));
+    const which = { url: URL_OF_BASE, identity: 'etag:"v1"' };
+    expect((await errorOf(removeStoredBase(bases, which))).code).toBe('IN_USE');
+    base.close();
+    await removeStoredBase(bases, { ...which, identity: 'etag:"v0"' });
+    expect(await listStoredBases(bases)).toHaveLength(1);
+    await removeStoredBase(bases, which);
+    expect(bases.files.size).toBe(0);
+  });
+
+  it('are looked at again where one changes while it is read, and what can be read by nobody is deleted', async () => {
+    const [server, bases] = [served(), new MemoryBases()];
+    const base = await open(hostOn(server, bases));
+    bases.files.set('left over', new MemoryStorage(patternBytes(5000)));
+    const peek = bases.peek.bind(bases);
+    let looks = 0;
+    bases.peek = (name) => {
+      if (name !== 'left over' && ++looks < 3) return Promise.resolve(new UnreadableStorage());
+      return peek(name);
+    };
+    expect(await listStoredBases(bases)).toMatchObject([{ identity: 'etag:"v1"' }]);
+    expect([...bases.files.keys()]).toHaveLength(1);
+    looks = -10;
+    expect((await errorOf(listStoredBases(bases))).code).toBe('IO');
+    base.close();
+  });
+
+  it('are none where nothing is kept', async () => {
+    expect(await listStoredBases(null)).toEqual([]);
+    await removeStoredBase(null, { url: URL_OF_BASE, identity: 'etag:"v1"' });
+  });
+});
+
+class UnreadableStorage extends MemoryStorage {
+  override read(): void {
+    throw new Qcow2Error('IO', 'it was changed while it was read');
+  }
+}
