@@ -9,6 +9,7 @@ export {
   ERROR_CODES,
   importImage,
   isQcow2Error,
+  keepStorage,
   listBases,
   listFiles,
   openDisk,
@@ -16,6 +17,7 @@ export {
   Qcow2Error,
   removeBase,
   renameFile,
+  storageHealth,
   storeFile,
 } from './opfs.js';
 export { attach, MAXIMUM_DISK_BYTES, MAXIMUM_PICTURE_BYTES, remoteDisk, V86Disk } from './v86.js';

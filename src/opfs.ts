@@ -29,11 +29,12 @@ import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk, RemoteSnapshots } from './worker/remote-disk.js';
 import { startWorker, type WorkerOptions } from './worker/start-worker.js';
+import { keepStorage, measureStorage, type KeptStorage, type StorageHealth } from './worker/storage-health.js';
 import { storeStream } from './worker/store-stream.js';
 import { takeOver } from './worker/take-over.js';
 
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
-export { OpfsDisk };
+export { keepStorage, OpfsDisk };
 export type {
   BaseStatus,
   BootProfile,
@@ -45,12 +46,14 @@ export type {
   ExportIncrementOptions,
   ExportOptions,
   JobOptions,
+  KeptStorage,
   LocalDisk,
   NewDisk,
   RemoteDisk,
   RemoteSnapshots,
   RequiredEncryption,
   RuntimeOptions,
+  StorageHealth,
   StoredBase,
   StoredFile,
   TakeOverHandler,
@@ -239,6 +242,13 @@ export async function listBases(options: WorkerOptions = {}): Promise<StoredBase
 export async function removeBase(base: Pick<StoredBase, 'url' | 'identity'> & WorkerOptions): Promise<void> {
   const { url, identity } = base;
   await withWorker(base, (client) => client.call({ kind: 'removeBase', url, identity }));
+}
+
+/** What the site has stored, of what it may: the files of a folder, the base images, the rest. @throws Qcow2Error `IO`. */
+export async function storageHealth(
+  location: { readonly directory?: string } & WorkerOptions = {},
+): Promise<StorageHealth> {
+  return withWorker(location, (client) => measureStorage(client, location.directory ?? DEFAULT_DIRECTORY));
 }
 
 function address({ directory, name }: FileLocation): { directory: string; name: string } {
