@@ -10,6 +10,7 @@ export {
   ERROR_CODES,
   importImage,
   isQcow2Error,
+  keepStorage,
   listBases,
   listFiles,
   openDisk,
@@ -18,6 +19,7 @@ export {
   removeBase,
   renameFile,
   saveBlob,
+  storageHealth,
   storeFile,
 } from './opfs.js';
 export { attach, MAXIMUM_DISK_BYTES, MAXIMUM_PICTURE_BYTES, remoteDisk, V86Disk } from './v86.js';

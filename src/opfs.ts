@@ -20,21 +20,23 @@ import type { StoredBase } from './network/stored-bases.js';
 import { browserNetwork } from './worker/browser-network.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
-import { checkFileName } from './worker/file-names.js';
 import type { Compression } from './worker/export-content.js';
+import { checkFileName, fileLock } from './worker/file-names.js';
 import type { JobOptions } from './worker/job-options.js';
 import type { AllowedBase } from './worker/network-bases.js';
 import type { ExportedIncrement, ExportIncrementOptions } from './worker/opfs-bitmaps.js';
-import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
+import { OpfsDisk, type ExportOptions, type HeldLock, type TakeOverHandler } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk, RemoteSnapshots } from './worker/remote-disk.js';
 import { saveBlob, type SaveTarget } from './worker/save-blob.js';
 import { startWorker, type WorkerOptions } from './worker/start-worker.js';
+import { keepStorage, measureStorage, type KeptStorage, type StorageHealth } from './worker/storage-health.js';
 import { storeStream } from './worker/store-stream.js';
+import { takeOver } from './worker/take-over.js';
 
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
-export { OpfsDisk, saveBlob };
+export { keepStorage, OpfsDisk, saveBlob };
 export type {
   BaseStatus,
   BootProfile,
@@ -47,15 +49,18 @@ export type {
   ExportIncrementOptions,
   ExportOptions,
   JobOptions,
+  KeptStorage,
   LocalDisk,
   NewDisk,
   RemoteDisk,
   RemoteSnapshots,
   RequiredEncryption,
   RuntimeOptions,
+  StorageHealth,
   StoredBase,
   SaveTarget,
   StoredFile,
+  TakeOverHandler,
   WorkerOptions,
 };
 
@@ -125,20 +130,32 @@ export interface OpenDiskOptions extends FileLocation, RuntimeOptions {
   readonly readOnly?: boolean;
 }
 
+export interface TakeOverOptions {
+  /**
+   * Asks whoever has the disk open, another tab or this one, to let go of it (`OpfsDisk.onTakeOver`), and waits so many milliseconds until
+   * it has; 10,000 unless told. Who does not answer keeps the disk, unless it has ended.
+   */
+  readonly takeOver?: boolean | { readonly patience: number };
+}
+
+const TAKE_OVER_MILLISECONDS = 10_000;
+
 /**
  * Opens a disk in a worker.
- * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it), `BACKING`, `KEY_NEEDED` and `WRONG_PASSPHRASE` for an encrypted
+ * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it, or does not let go of it), `BACKING`, `KEY_NEEDED` and `WRONG_PASSPHRASE` for an encrypted
  * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, `ABORTED`, `LIMIT` for key slots that ask for too much work; with a base image on a server
  * `NETWORK`, `BASE_CHANGED`; and what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
  */
-export async function openDisk(options: OpenDiskOptions & WorkerOptions): Promise<OpfsDisk> {
+export async function openDisk(options: OpenDiskOptions & TakeOverOptions & WorkerOptions): Promise<OpfsDisk> {
   const { signal } = options;
   const client = startWorker(options);
   // A derivation can't be ended between its iterations; the worker can.
   const end = (): void => client.end();
   signal?.addEventListener('abort', end);
   try {
-    return new OpfsDisk(client, await client.call(openRequest(options), { signal }));
+    const held = heldLock(options);
+    if (held !== null) await freeDisk(held, options);
+    return new OpfsDisk(client, await client.call(openRequest(options), { signal }), held);
   } catch (error) {
     client.end();
     if (signal?.aborted !== true) throw error;
@@ -251,8 +268,34 @@ export async function removeBase(base: Pick<StoredBase, 'url' | 'identity'> & Wo
   await withWorker(base, (client) => client.call({ kind: 'removeBase', url, identity }));
 }
 
+/** What the site has stored, of what it may: the files of a folder, the base images, the rest. @throws Qcow2Error `IO`. */
+export async function storageHealth(
+  location: { readonly directory?: string } & WorkerOptions = {},
+): Promise<StorageHealth> {
+  return withWorker(location, (client) => measureStorage(client, location.directory ?? DEFAULT_DIRECTORY));
+}
+
 function address({ directory, name }: FileLocation): { directory: string; name: string } {
   return { directory: directory ?? DEFAULT_DIRECTORY, name };
+}
+
+/** Null for a disk that is in no file. */
+function heldLock({ directory, name, readOnly, throwAway }: OpenDiskOptions): HeldLock | null {
+  if (throwAway) return null;
+  return { lock: fileLock(directory ?? DEFAULT_DIRECTORY, name), mode: readOnly ? 'read' : 'write' };
+}
+
+async function freeDisk(held: HeldLock, options: OpenDiskOptions & TakeOverOptions): Promise<void> {
+  const { takeOver: wish = false, directory = DEFAULT_DIRECTORY, name, signal } = options;
+  if (wish === false) return;
+  const patience = wish === true ? TAKE_OVER_MILLISECONDS : wish.patience;
+  if (!Number.isSafeInteger(patience) || patience < 0) {
+    throw new Qcow2Error(
+      'BAD_ARGUMENT',
+      `takeOver.patience is ${String(patience)}; it is a whole number of milliseconds`,
+    );
+  }
+  await takeOver({ ...held, path: `/${directory}/${name}`, patience, signal });
 }
 
 function openRequest(options: OpenDiskOptions): OpenRequest {

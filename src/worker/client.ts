@@ -37,7 +37,7 @@ interface Pending {
 export class WorkerClient {
   /** Resolves when the worker has begun to listen; never if it does not. */
   readonly ready: Promise<void>;
-  /** Resolves when the worker has ended: null after `end()`, otherwise with the error. */
+  /** Resolves when the worker has ended: with what `end()` was given, or the error. */
   readonly closed: Promise<Qcow2Error | null>;
   readonly #port: ClientPort;
   readonly #terminate: () => void;
@@ -82,9 +82,9 @@ export class WorkerClient {
     });
   }
 
-  /** Ends the worker by intention: what is pending rejects with `CLOSED`. */
-  end(): void {
-    this.#finish(new Qcow2Error('CLOSED', 'the disk is closed'), null);
+  /** Ends the worker by intention: what is pending rejects with `CLOSED`. @param reason what `closed` resolves with. */
+  end(reason: Qcow2Error | null = null): void {
+    this.#finish(new Qcow2Error('CLOSED', 'the disk is closed'), reason);
   }
 
   /** The worker has ended, or must be given up: what is pending rejects with `WORKER_DIED`. */

@@ -1,4 +1,4 @@
-/** Names of folders and files in OPFS: what is allowed, and what is kept for temporary files. */
+/** Names of folders and files in OPFS: what is allowed, what is kept for temporary files, and how the locks of files are called. */
 import { Qcow2Error } from '../errors.js';
 
 /** Files that are being written. No caller can name one. */
@@ -25,4 +25,9 @@ export function directoryParts(directory: string): string[] {
   const parts = directory.split('/').filter((part) => part !== '');
   for (const part of parts) checkFileName(part);
   return parts;
+}
+
+/** The Web Lock of a file, as all threads of the origin know it. @throws Qcow2Error `BAD_ARGUMENT` for a bad folder. */
+export function fileLock(directory: string, name: string): string {
+  return `qcow2-wasm:${directoryParts(directory).join('/')}/${name}`;
 }

@@ -1,10 +1,11 @@
 /**
  * A disk in OPFS, held by its worker, as the page has it.
  */
-import { Qcow2Error } from '../errors.js';
+import { Qcow2Error, isQcow2Error } from '../errors.js';
 import type { BootProfile } from '../network/boot-profile.js';
 import type { BaseStatus } from '../network/network-base.js';
 import type { WorkerClient } from './client.js';
+import { DiskHolder, type HolderOptions } from './disk-holder.js';
 import { exportContent, type ExportOptions } from './export-options.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
@@ -18,19 +19,37 @@ import { takeLock } from './web-locks.js';
 
 export type { ExportOptions, JobOptions };
 
+/**
+ * Stops whatever uses the disk, so that another page can have it. Rejects, or throws, to keep the disk. `signal` is aborted when nobody
+ * waits for it any more.
+ */
+export type TakeOverHandler = (signal: AbortSignal) => Promise<void> | void;
+
+/** By which others ask for the disk: its lock, and how it is held. */
+export type HeldLock = Pick<HolderOptions, 'lock' | 'mode'>;
+
 type SignalOption = Pick<JobOptions, 'signal'>;
 
 export class OpfsDisk implements RemoteDisk {
   readonly snapshots: OpfsSnapshots;
   readonly bitmaps: OpfsBitmaps;
-  /** Resolves when the disk can't be used any more: null after `close()`, the error when its worker died. */
+  /**
+   * Resolves when the disk can't be used any more: with null after `close()`; with `IN_USE` when it went to another page that asked for it
+   * (`onTakeOver`); with the error when its worker died, or its last writes could not be made stable while it was let go of.
+   */
   readonly closed: Promise<Qcow2Error | null>;
+  /**
+   * Called when another page, or this one, wants the disk (`takeOver` of `openDisk`). When it has resolved, the disk is flushed and closed,
+   * and `closed` resolves. Null refuses: who knows nothing of it must not lose its disk.
+   */
+  onTakeOver: TakeOverHandler | null = null;
   readonly #client: WorkerClient;
   readonly #exports = new AbortController();
   #info: DiskInfo;
   #exportedFile: Claim | null = null;
 
-  constructor(client: WorkerClient, info: DiskInfo) {
+  /** @param held null for a disk that nobody else can want. */
+  constructor(client: WorkerClient, info: DiskInfo, held: HeldLock | null = null) {
     this.#client = client;
     this.#info = info;
     this.closed = client.closed;
@@ -38,6 +57,7 @@ export class OpfsDisk implements RemoteDisk {
       this.#info = { ...this.#info, size: diskSize };
     });
     this.bitmaps = new OpfsBitmaps(client, (content, options) => this.#export(content, options));
+    if (held !== null) this.#answerTakeOvers(held);
   }
 
   /** What the disk is now: going to a snapshot may change its size. */
@@ -172,11 +192,8 @@ export class OpfsDisk implements RemoteDisk {
 
   /** Flushes, closes the file and ends the worker. An export that is under way is ended. */
   async close(): Promise<void> {
-    this.#exports.abort();
     try {
-      await this.#client.call({ kind: 'close' });
-    } catch (error) {
-      if (!(error instanceof Qcow2Error) || error.code !== 'CLOSED') throw error;
+      await this.#closeFile();
     } finally {
       this.#client.end();
     }
@@ -185,6 +202,40 @@ export class OpfsDisk implements RemoteDisk {
   /** Ends the worker at once. What was not flushed may be lost; what is pending rejects with `CLOSED`. */
   terminate(): void {
     this.#client.end();
+  }
+
+  async #closeFile(): Promise<void> {
+    this.#exports.abort();
+    try {
+      await this.#client.call({ kind: 'close' });
+    } catch (error) {
+      if (!isQcow2Error(error, 'CLOSED')) throw error;
+    }
+  }
+
+  #answerTakeOvers(held: HeldLock): void {
+    const holder = new DiskHolder({
+      ...held,
+      consent: async (signal) => {
+        if (this.onTakeOver === null) throw new Error('it does not let go of its disks');
+        await this.onTakeOver(signal);
+      },
+      handOver: () => this.#handOver(),
+    });
+    void this.closed.then(() => holder.close());
+  }
+
+  async #handOver(): Promise<void> {
+    const { path } = this.#info;
+    try {
+      await this.#closeFile();
+      this.#client.end(new Qcow2Error('IN_USE', `${path} went to another page, which asked for it`));
+    } catch (cause) {
+      const { code, message } = cause instanceof Qcow2Error ? cause : new Qcow2Error('IO', String(cause));
+      const loss = `${path} went to another page, and what was written to it last could not be made stable: ${message}`;
+      this.#client.end(new Qcow2Error(code, loss, { cause }));
+      throw cause;
+    }
   }
 
   async #export(content: ExportContent, { onProgress, signal }: JobOptions): Promise<ExportedFile> {

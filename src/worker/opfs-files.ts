@@ -11,7 +11,7 @@
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import { fromBrowserError, openOpfsStorage, type FileMode } from '../storage/opfs.js';
 import type { Storage } from '../storage/storage.js';
-import { TEMPORARY_PREFIX, directoryParts } from './file-names.js';
+import { TEMPORARY_PREFIX, directoryParts, fileLock } from './file-names.js';
 import type { Claim, ClaimMode, ImageFiles, TemporaryFile } from './image-files.js';
 import type { StoredFile } from './protocol.js';
 import { takeLock } from './web-locks.js';
@@ -153,7 +153,7 @@ class OpfsFiles implements ImageFiles {
   }
 
   #lock(name: string): string {
-    return `qcow2-wasm:${this.#directory}/${name}`;
+    return fileLock(this.#directory, name);
   }
 
   #handle(name: string): Promise<FileSystemFileHandle> {

@@ -34,10 +34,17 @@ export function takeLock(
   });
 }
 
-/** Resolves when whoever holds the lock has let go of it, or when `signal` is aborted, with which of the two it was. */
-export async function lockReleased(name: string, signal: AbortSignal): Promise<'released' | 'aborted'> {
+/**
+ * Resolves when nobody holds the lock in a way that keeps out who wants it in `mode`, or when `signal` is aborted, with which of the two it
+ * was.
+ */
+export async function lockReleased(
+  name: string,
+  signal: AbortSignal,
+  mode: LockMode = 'shared',
+): Promise<'released' | 'aborted'> {
   try {
-    await navigator.locks.request(name, { mode: 'shared', signal }, () => undefined);
+    await navigator.locks.request(name, { mode, signal }, () => undefined);
     return 'released';
   } catch (error) {
     if (signal.aborted) return 'aborted';
