@@ -142,7 +142,13 @@ export interface ChainOptions extends OpenOptions {
 }
 
 /** What an opener fails with that is no denial, and told under its own code. */
-const PASSED_ON: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['NETWORK', 'BASE_CHANGED', 'ABORTED']);
+const PASSED_ON: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'NETWORK',
+  'BASE_CHANGED',
+  'NOT_FOUND',
+  'UNSUPPORTED',
+  'ABORTED',
+]);
 
 /** Longer chains are taken for a loop. */
 const DEEPEST_CHAIN = 64;
