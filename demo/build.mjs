@@ -1,20 +1,22 @@
 /**
- * Builds the demo into demo/dist: one bundle of the page, v86's WASM beside it, the page's own files, and the service worker that keeps all of them. The package is
- * imported by its name, as a user's bundler would find it, so `npm run build` comes first.
+ * Builds the demo into demo/dist: one bundle of the page, v86's WASM beside it, the page's own files, and the service worker that keeps all of
+ * them. The package is imported by its name, as a user's bundler would find it, so `npm run build` comes first; the BIOS is
+ * one of the files that are kept, so `npm run guest` does, too.
  */
 import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { buildServiceWorker } from './page-build.mjs';
 
 const DEMO = fileURLToPath(new URL('.', import.meta.url));
 const OUTPUT = join(DEMO, 'dist');
 const PACKAGE_ENTRIES = ['opfs.js', 'v86.js'].map((name) => join(DEMO, '../dist', name));
-const PAGE = ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'favicon.svg'];
+const PAGE = ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'offline.css', 'favicon.svg'];
 const V86_MODULES = ['v86.wasm', 'v86-fallback.wasm'];
-/** As the page's server has them. */
-const FIRMWARE = ['guest/bios/bios.bin', 'guest/bios/vgabios-stdvga.bin'];
+/** What a visit needs, and so what is kept for one without a network; maps and licences are not. */
+export const PAGE_FILES = [...PAGE, ...V86_MODULES, 'main.js', 'xterm.css'];
 const require = createRequire(import.meta.url);
 
 export async function buildDemo() {
@@ -39,16 +41,7 @@ export async function buildDemo() {
   const v86 = dirname(require.resolve('v86'));
   for (const name of V86_MODULES) copyFileSync(join(v86, name), join(OUTPUT, name));
   copyFileSync(require.resolve('@xterm/xterm/css/xterm.css'), join(OUTPUT, 'xterm.css'));
-  await build({
-    entryPoints: [join(DEMO, 'src/service-worker.ts')],
-    outfile: join(OUTPUT, 'service-worker.js'),
-    bundle: true,
-    format: 'iife',
-    target: 'es2022',
-    minify: true,
-    define: { PAGE_FILES: JSON.stringify(['./', ...PAGE, ...V86_MODULES, 'main.js', 'xterm.css', ...FIRMWARE]) },
-    logLevel: 'warning',
-  });
+  await buildServiceWorker(OUTPUT, PAGE_FILES);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildDemo();

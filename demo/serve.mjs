@@ -1,8 +1,8 @@
 /**
  * The demo's web server, for this machine only: demo/dist/ at `/` and demo/guest/ at `/guest/`.
  *
- * Files are looked up anew for each request and revalidated by the browser each time, so what is rebuilt is seen after
- * a reload. One byte range per request is answered (RFC 9110, section 14), of any of its three forms.
+ * Files are looked up anew for each request and revalidated by the browser each time; what is rebuilt is seen once the page,
+ * which its service worker keeps, has taken the new version. One byte range per request is answered (RFC 9110, section 14), of any of its three forms.
  */
 import { once } from 'node:events';
 import { createReadStream, statSync } from 'node:fs';

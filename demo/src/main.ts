@@ -109,7 +109,7 @@ window.demo = {
   changePassphrase: (passphrase, newPassphrase) => session.changePassphrase(passphrase, newPassphrase),
   stats: () => session.stats(),
   bases: () => session.bases(),
-  makeAvailableOffline: () => session.makeAvailableOffline().then(whenPageIsKept),
+  makeAvailableOffline: () => session.makeAvailableOffline().then(() => whenPageIsKept()),
   bootProfile: () => session.bootProfile(),
   saveSnapshot: async (name) => plainSnapshot(await session.saveSnapshot(name)),
   loadSnapshot: async (nameOrId) => plainSnapshot(await session.loadSnapshot(nameOrId)),
@@ -123,7 +123,7 @@ if (hasOpfs()) {
   terminal.focus();
   // Asks for storage that the browser does not clear by itself; the demo works without.
   void navigator.storage.persist?.().catch(() => false);
-  void keepPage();
+  void keepPage(() => session.flush());
   void session.start();
 } else {
   setState('error');

@@ -1,21 +1,11 @@
 /** The panel that says what went wrong and what to do, in words for the code of the error. */
 import { isQcow2Error, type ErrorCode } from 'qcow2-wasm/opfs';
-import { element } from './page.js';
+import { noticeOfBase } from './base-notice.js';
+import { messageOf, RELOAD, type Notice, type NoticeAction } from './notice-parts.js';
+import { currentState, element } from './page.js';
 
-export interface NoticeAction {
-  readonly label: string;
-  readonly run: () => void;
-}
+export { messageOf };
 
-interface Notice {
-  readonly title: string;
-  readonly what?: string;
-  readonly advice: string;
-  readonly actions?: readonly NoticeAction[];
-  readonly calm?: boolean;
-}
-
-const RELOAD: NoticeAction = { label: 'Try again', run: () => location.reload() };
 const DISMISS: NoticeAction = { label: 'Dismiss', run: hideNotice };
 
 export function hideNotice(): void {
@@ -62,7 +52,9 @@ export function adviceForFault(code: ErrorCode): string {
 export function showFatal(error: unknown, reset: () => void): void {
   const what = messageOf(error);
   const startOver: NoticeAction = { label: 'Start with a fresh disk', run: reset };
-  if (isQcow2Error(error, 'IN_USE')) {
+  const ofBase = noticeOfBase(error, startOver);
+  if (ofBase !== null) showNotice(ofBase);
+  else if (isQcow2Error(error, 'IN_USE')) {
     showNotice({
       title: 'This disk is in use in another tab',
       what,
@@ -76,21 +68,6 @@ export function showFatal(error: unknown, reset: () => void): void {
       advice: 'Free some space for this site in the browser settings, then try again. What was flushed is safe.',
       actions: [RELOAD],
     });
-  } else if (isQcow2Error(error, 'NETWORK') || isQcow2Error(error, 'NOT_FOUND')) {
-    showNotice({
-      title: 'The base image could not be fetched',
-      what,
-      advice: 'Try again when the server can be reached. A disk that was made available offline starts without it.',
-      actions: [RELOAD],
-    });
-  } else if (isQcow2Error(error, 'BASE_CHANGED')) {
-    showNotice({
-      title: 'The base image on the server is another one by now',
-      what,
-      advice:
-        'The stored disk stands on the old one, which is not all here. Start with a fresh disk: this throws the stored one away.',
-      actions: [RELOAD, startOver],
-    });
   } else if (isQcow2Error(error, 'WORKER_DIED')) {
     showNotice({
       title: 'The worker that holds the disk has ended',
@@ -98,14 +75,30 @@ export function showFatal(error: unknown, reset: () => void): void {
       advice: 'Everything the guest had flushed is in the file. Reload to boot from it.',
       actions: [RELOAD],
     });
-  } else {
+  } else if (isQcow2Error(error)) {
     showNotice({
       title: 'The guest could not be started',
       what,
       advice: 'Try again. If the disk itself is the problem, start with a fresh one: this throws the stored disk away.',
       actions: [RELOAD, startOver],
     });
+  } else {
+    // What is no error of the disk's, a fresh one does not mend.
+    showNotice({ title: 'The guest could not be started', what, advice: 'Try again.', actions: [RELOAD] });
   }
+}
+
+/** No fresh disk could be made, so the one there was has stayed. */
+export function showRefusedReset(error: unknown): void {
+  const remedy = isQcow2Error(error, 'NO_SPACE')
+    ? 'Free some space for this site in the browser settings, then try again.'
+    : 'Try again when its base image can be had.';
+  showNotice({
+    title: 'A fresh disk could not be made',
+    what: messageOf(error),
+    advice: `The disk that there is has not been touched. ${remedy}`,
+    actions: currentState() === 'error' ? [RELOAD] : [DISMISS],
+  });
 }
 
 /** The image was refused; nothing has changed. */
@@ -167,9 +160,4 @@ function snapshotAdvice(error: unknown): string {
     return 'The snapshot itself is whole. If the guest stands still now, restore another one, or reload the page to boot.';
   }
   return 'The guest runs on, and the snapshots there were are whole. Try again; if it stays, download the disk and reload.';
-}
-
-export function messageOf(error: unknown): string {
-  if (isQcow2Error(error)) return `${error.code}: ${error.message}`;
-  return error instanceof Error ? error.message : String(error);
 }

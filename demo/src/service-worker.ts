@@ -2,17 +2,26 @@
  * Keeps the page for visits without a network: its files, v86's WASM, the BIOS. The disk is none of its business: a base image is kept in OPFS,
  * by ranges, and a request for one goes by.
  *
- * The server comes first, the kept copy where it does not answer: a page that was updated is seen at once, and no visitor is left with an old
- * one. Fifty lines, so no library: what one would bring is to choose among strategies, and there is one.
+ *   install    all files of this build into a cache of its own, each checked against its digest: all of them, or it fails and nothing changes
+ *   waiting    until no page of the build before is open, or the only one asks to have this one now
+ *   activate   the caches of other builds go
+ *   fetch      what is kept is answered from this build's cache; the server is asked for everything else
+ *
+ * Invariant: a page that it controls has all files from one build. So it never takes over a page that is open (no `clients.claim()`), and a
+ * server that has half of an update, or a slow line, leaves the page what it was. What a library would bring is to choose among
+ * strategies, and there is one.
  */
 
 /** The part of the scope of a service worker that is used here; TypeScript's library has it for service workers only. */
 interface ServiceWorkerScope {
   readonly registration: { readonly scope: string };
-  readonly clients: { claim(): Promise<void> };
+  readonly clients: {
+    matchAll(options: { type: 'window'; includeUncontrolled: boolean }): Promise<readonly { readonly url: string }[]>;
+  };
   skipWaiting(): Promise<void>;
   addEventListener(type: 'install' | 'activate', listener: (event: ExtendableEvent) => void): void;
   addEventListener(type: 'fetch', listener: (event: FetchEvent) => void): void;
+  addEventListener(type: 'message', listener: (event: MessageFromPage) => void): void;
 }
 
 interface ExtendableEvent {
@@ -24,49 +33,67 @@ interface FetchEvent extends ExtendableEvent {
   respondWith(answer: Promise<Response>): void;
 }
 
-/** The names of the page's files, put in by the build. */
-declare const PAGE_FILES: readonly string[];
+/** The only message there is: the page wants this build now. The answer, through its port, is whether it gets it. */
+interface MessageFromPage extends ExtendableEvent {
+  readonly ports: readonly MessagePort[];
+}
 
-const CACHE = 'qcow2-wasm-demo page';
-
-/** A server that does not answer for so long is not there. */
-const PATIENCE_MILLISECONDS = 4000;
+/** Put in by the build (demo/page-build.mjs): the page's files with their digests as `integrity` has them, and the digest of all. */
+declare const PAGE: { readonly build: string; readonly files: readonly (readonly [path: string, integrity: string])[] };
 
 const scope = globalThis as unknown as ServiceWorkerScope;
-const kept = new Set(PAGE_FILES.map((name) => new URL(name, scope.registration.scope).href));
+const home = scope.registration.scope;
 
-scope.addEventListener('install', (event) => event.waitUntil(keepAll().then(() => scope.skipWaiting())));
-scope.addEventListener('activate', (event) => event.waitUntil(scope.clients.claim()));
+/** Of this page alone: another one of the origin has caches, too. */
+const CACHE_PREFIX = `qcow2-wasm-demo ${home} `;
+const CACHE = CACHE_PREFIX + PAGE.build;
+
+const kept = new Map(PAGE.files.map(([path, integrity]) => [new URL(path, home).href, integrity]));
+
+scope.addEventListener('install', (event) => event.waitUntil(keepAll()));
+scope.addEventListener('activate', (event) => event.waitUntil(deleteOtherBuilds()));
+scope.addEventListener('message', (event) => event.waitUntil(takeOver(event.ports[0])));
 scope.addEventListener('fetch', (event) => {
   const { request } = event;
-  const url = withoutQuery(request.url);
-  if (request.method === 'GET' && !request.headers.has('range') && kept.has(url))
+  const url = keptUrl(request.url);
+  if (request.method === 'GET' && !request.headers.has('range') && kept.has(url)) {
     event.respondWith(answer(request, url));
+  }
 });
 
 /** All or none: half a page is no page. */
 async function keepAll(): Promise<void> {
-  const cache = await caches.open(CACHE);
-  await cache.addAll([...kept].map((url) => new Request(url, { cache: 'no-cache' })));
-}
-
-async function answer(request: Request, url: string): Promise<Response> {
-  const cache = await caches.open(CACHE);
   try {
-    const response = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) });
-    if (response.ok) await cache.put(url, response.clone());
-    return response;
+    const cache = await caches.open(CACHE);
+    await cache.addAll([...kept].map(([url, integrity]) => new Request(url, { cache: 'no-cache', integrity })));
   } catch (error) {
-    const copy = await cache.match(url);
-    if (copy !== undefined) return copy;
+    await caches.delete(CACHE);
     throw error;
   }
 }
 
-/** The page is one file, whatever its address asks of it. */
-function withoutQuery(address: string): string {
+async function deleteOtherBuilds(): Promise<void> {
+  const names = (await caches.keys()).filter((name) => name.startsWith(CACHE_PREFIX) && name !== CACHE);
+  await Promise.all(names.map((name) => caches.delete(name)));
+}
+
+/** Not while another tab has the page open: it would be reloaded, and its guest with it. */
+async function takeOver(port: MessagePort | undefined): Promise<void> {
+  const windows = await scope.clients.matchAll({ type: 'window', includeUncontrolled: true });
+  const isOnly = windows.filter(({ url }) => keptUrl(url) === home).length <= 1;
+  port?.postMessage(isOnly);
+  if (isOnly) await scope.skipWaiting();
+}
+
+/** The server is asked only where somebody has emptied the cache by hand. */
+async function answer(request: Request, url: string): Promise<Response> {
+  return (await caches.match(url, { cacheName: CACHE })) ?? fetch(request);
+}
+
+/** The page is one file, whatever its address asks of it, and goes by two names. */
+function keptUrl(address: string): string {
   const url = new URL(address);
   url.search = '';
   url.hash = '';
-  return url.href;
+  return url.href === new URL('index.html', home).href ? home : url.href;
 }

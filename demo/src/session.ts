@@ -18,6 +18,7 @@ import {
   type OpfsDisk,
 } from 'qcow2-wasm/opfs';
 import type { DiskFault, MachineSnapshot } from 'qcow2-wasm/v86';
+import { noticeOfOtherBase } from './base-notice.js';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
 import type { DiskMap } from './disk-map.js';
@@ -26,16 +27,17 @@ import type { GuestConsole } from './guest-console.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { GuestSnapshots, type SnapshotRef } from './guest-snapshots.js';
 import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
-import { adviceForFault, hideNotice, showFatal, showNotice, showSnapshotFailure } from './notice.js';
+import { adviceForFault, hideNotice, showFatal, showNotice, showRefusedReset, showSnapshotFailure } from './notice.js';
 import { currentState, progressText, setState, showProgress, type DemoState } from './page.js';
 import { showBase } from './offline-controls.js';
 import type { ResumeOffer } from './resume-offer.js';
 import type { SnapshotPanel } from './snapshot-panel.js';
 import {
   changePassphraseOf,
+  commitFreshDisk,
   commitStagedImage,
-  deleteStoredDisk,
   openStoredDisk,
+  stageFreshDisk,
   stageImage,
   stageProtectedCopy,
 } from './stored-disk.js';
@@ -130,11 +132,18 @@ export class Session {
     });
   }
 
-  /** Throws the disk away and boots from a fresh overlay over the base, which `passphrase` protects, if there is one. */
+  /**
+   * Throws the disk away and boots from a fresh overlay over the base, which `passphrase` protects, if there is one. The fresh one is made first:
+   * if it can't be, nothing has changed and the guest runs on.
+   */
   reset(passphrase?: string): Promise<void> {
     return this.#exclusive(async () => {
+      await stageFreshDisk(passphrase).catch((error: unknown) => {
+        showRefusedReset(error);
+        throw error;
+      });
       await this.#shutDown();
-      await this.#boot({ prepare: deleteStoredDisk, passphrase });
+      await this.#boot({ prepare: commitFreshDisk, passphrase });
     });
   }
 
@@ -404,6 +413,8 @@ export class Session {
     });
     guest.screen.use(machine.emulator);
     showDiskFacts(disk, machine.attachment.seam);
+    const otherBase = noticeOfOtherBase(disk.info.backingFile);
+    if (otherBase !== null) showNotice(otherBase);
     this.#progress = new BootProgress();
     setState('booting');
     await machine.run();

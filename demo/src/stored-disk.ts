@@ -3,7 +3,7 @@
  *
  *   disk.qcow2          the visitor's disk: an overlay over a base, or an image the visitor opened
  *   base-<key>.qcow2    a base image that an earlier version of this page stored whole
- *   incoming.qcow2      an image on its way in; it becomes disk.qcow2 in one step
+ *   incoming.qcow2      an image on its way in, or a fresh disk; it becomes disk.qcow2 in one step
  *
  * Any of the first and the last may be encrypted. No passphrase is kept.
  *
@@ -13,18 +13,20 @@
 import {
   deleteFile,
   importImage,
+  isQcow2Error,
   listFiles,
   openDisk,
   Qcow2Error,
   renameFile,
   type DiskInfo,
+  type ErrorCode,
   type OpenDiskOptions,
   type OpfsDisk,
   type RequiredEncryption,
   type StoredFile,
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
-import { BASE_NAME, baseImage } from './base-image.js';
+import { allowedBases, baseImage } from './base-image.js';
 
 const directory = 'qcow2-wasm-demo';
 const DISK = 'disk.qcow2';
@@ -34,6 +36,15 @@ const INCOMING = 'incoming.qcow2';
 const MINIMUM_DISK_BYTES = 512;
 const BOOT_SECTOR_BYTES = 512;
 const BOOT_MARK = [0x55, 0xaa];
+
+/** What an image is found to be, when it is opened. */
+const OF_AN_IMAGE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'NOT_QCOW2',
+  'BAD_IMAGE',
+  'CORRUPT',
+  'UNSUPPORTED',
+  'BACKING',
+]);
 
 /** Half of the usual time to try a passphrase: who opens the page waits for it each time (demo/README.md has what it comes to). */
 const PROTECTION = { format: 'luks', iterTime: 1000 } as const;
@@ -76,11 +87,11 @@ export async function openStoredDisk(passphrase?: string): Promise<OpfsDisk> {
   // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
   const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
   if (files.some(({ name }) => name === DISK)) {
-    const disk = await openUnlocked(DISK, [...bases, baseImage()], { passphrase });
+    const disk = await openUnlocked(DISK, [...bases, ...allowedBases()], { passphrase });
     await deleteIfPossible(leftOver);
     return disk;
   }
-  const disk = await createOverlay(passphrase);
+  const disk = await createOverlay(DISK, passphrase);
   await deleteIfPossible([...leftOver, ...bases]);
   return disk;
 }
@@ -117,11 +128,19 @@ async function checkBootSector(disk: OpfsDisk): Promise<void> {
   throw new Qcow2Error('WRONG_PASSPHRASE', 'the disk has no boot sector with this passphrase (legacy AES)');
 }
 
-/** A disk that could not be made stable is closed again, or its worker would keep it locked. */
-async function createOverlay(passphrase?: string): Promise<OpfsDisk> {
-  const backing = { name: BASE_NAME, format: 'qcow2' } as const;
+/**
+ * A fresh disk over the base. One that could not be made stable is closed again, or its worker would keep it locked.
+ * @throws Qcow2Error `BAD_IMAGE` where the base is no image to stand on; it names the base's address, as what a server fails with does.
+ */
+async function createOverlay(name: string, passphrase?: string): Promise<OpfsDisk> {
+  const base = baseImage();
+  const backing = { name: base.name, format: 'qcow2' } as const;
   const protection = passphrase === undefined ? {} : { passphrase, create: { backing, encryption: PROTECTION } };
-  const disk = await openDisk({ directory, name: DISK, backing: [baseImage()], create: { backing }, ...protection });
+  const opened = openDisk({ directory, name, backing: [base], create: { backing }, ...protection });
+  const disk = await opened.catch((error: unknown) => {
+    if (!isQcow2Error(error) || !OF_AN_IMAGE.has(error.code) || error.message.includes(base.url.href)) throw error;
+    throw new Qcow2Error('BAD_IMAGE', `${base.url.href} is no base image: ${error.message}`, { cause: error });
+  });
   try {
     await disk.flush();
     return disk;
@@ -131,16 +150,29 @@ async function createOverlay(passphrase?: string): Promise<OpfsDisk> {
   }
 }
 
+/** Makes a fresh disk beside the one there is, in place of an image on its way in. What fails leaves nothing of it. */
+export async function stageFreshDisk(passphrase?: string): Promise<void> {
+  await deleteFile({ directory, name: INCOMING });
+  try {
+    await (await createOverlay(INCOMING, passphrase)).close();
+  } catch (error) {
+    await discardStagedImage();
+    throw error;
+  }
+}
+
+/** Puts the fresh disk in place of the one there was, which goes, and with it the stored bases that only that one could name. */
+export async function commitFreshDisk(): Promise<void> {
+  await commitStagedImage();
+  const files = await listFiles({ directory });
+  await deleteIfPossible(files.filter(isBase).map(({ name }) => name));
+}
+
 /** Clears away what nobody needs. A file that stays is tried again another time; the disk works either way. */
 async function deleteIfPossible(names: readonly string[]): Promise<void> {
   const deleteOne = (name: string): Promise<void> =>
     deleteFile({ directory, name }).catch((error: unknown) => console.warn(`${name} could not be deleted`, error));
   await Promise.all(names.map(deleteOne));
-}
-
-/** Throws the stored disk away. It must be closed. */
-export function deleteStoredDisk(): Promise<void> {
-  return deleteFile({ directory, name: DISK });
 }
 
 /**

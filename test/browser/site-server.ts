@@ -1,6 +1,6 @@
 /**
- * The demo's site on a real port, for tests of what the network does to it: with byte ranges or without, counting the bytes of the base image
- * that leave it, misbehaving on demand, and stopped and started again on the same port (storage belongs to the origin).
+ * A site on a real port, for tests of what the network does to it: with byte ranges or without, counting the bytes of the base image that leave
+ * it, misbehaving on demand, and stopped and started again on the same port (storage belongs to the origin).
  */
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -24,10 +24,18 @@ export class SiteServer {
   baseBytes = 0;
   /** Requests for them. */
   baseRequests = 0;
+  /** Requests for boot profiles. */
+  profileRequests = 0;
+  /** Answers for the base that are under way, stalled ones too. */
+  openAnswers = 0;
   knowsRanges = true;
   etag = '"first"';
   /** Called for each request for the base, counted from 1. */
   fault: (nth: number) => SiteFault = () => null;
+  /** Called with the path of each request for anything else. */
+  pageFault: (path: string) => SiteFault = () => null;
+  /** Of all answers for anything but the base. */
+  headers: Record<string, string> = {};
   readonly #mounts: readonly (readonly [string, string])[];
   #server: Server | null = null;
   #port = 0;
@@ -63,6 +71,12 @@ export class SiteServer {
   resetCounts(): void {
     this.baseBytes = 0;
     this.baseRequests = 0;
+    this.profileRequests = 0;
+  }
+
+  /** Breaks all connections off, those that stall too. The server stays. */
+  dropConnections(): void {
+    this.#server?.closeAllConnections();
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -72,18 +86,30 @@ export class SiteServer {
       response.writeHead(404).end();
       return;
     }
-    const isBase = /\.(qcow2|part|split\.json)$/.test(path);
-    if (!isBase) {
-      const headers = {
-        'content-type': TYPES[extname(file)] ?? 'application/octet-stream',
-        'cache-control': 'no-cache',
-      };
-      response.writeHead(200, headers).end(readFileSync(file));
-      return;
-    }
+    if (path.endsWith('.profile.json')) this.profileRequests++;
+    if (/\.(qcow2|part|split\.json)$/.test(path)) this.#answerForBase(request, response, file);
+    else this.#sendPageFile(request, response, file, this.pageFault(path));
+  }
+
+  #answerForBase(request: IncomingMessage, response: ServerResponse, file: string): void {
+    this.openAnswers++;
+    response.once('close', () => this.openAnswers--);
     const fault = this.fault(++this.baseRequests);
     if (fault === 'refuse') request.socket.destroy();
     else this.#sendBase(request, response, file, fault);
+  }
+
+  #sendPageFile(request: IncomingMessage, response: ServerResponse, file: string, fault: SiteFault): void {
+    if (fault === 'refuse') {
+      request.socket.destroy();
+      return;
+    }
+    const content = readFileSync(file);
+    const type = TYPES[extname(file)] ?? 'application/octet-stream';
+    response.writeHead(200, { 'content-type': type, 'cache-control': 'no-cache', ...this.headers });
+    if (fault === null) response.end(content);
+    else if (fault === 'stall') response.write(content.subarray(0, content.length / 2));
+    else response.write(content.subarray(0, content.length / 2), () => request.socket.destroy());
   }
 
   #file(path: string): string | null {

@@ -1,0 +1,2 @@
+/** Types of page-build.mjs for the tests. */
+export function buildServiceWorker(folder: string, files: readonly string[]): Promise<void>;

@@ -1,0 +1,67 @@
+/** What the demo has stored for an origin, looked at while no page of the demo has it open. */
+import type { Page } from 'playwright-core';
+import { expect } from 'vitest';
+import type { TestBrowser } from './harness.js';
+
+const DEMO_FOLDER = 'qcow2-wasm-demo';
+const BASES_FOLDER = 'qcow2-wasm-bases';
+
+/** Runs `job` in a page of the origin that is not the demo. */
+async function besideDemo<T>(browser: TestBrowser, origin: string, job: (page: Page) => Promise<T>): Promise<T> {
+  const page = await browser.open(`${origin}/favicon.svg`);
+  try {
+    return await job(page);
+  } finally {
+    await page.close();
+  }
+}
+
+/** The worker of a page that was just closed may have its files for a moment yet. */
+async function forget(browser: TestBrowser, origin: string, folders: readonly string[]): Promise<void> {
+  const remove = (page: Page): Promise<string[]> =>
+    page.evaluate(async (names) => {
+      const root = await navigator.storage.getDirectory();
+      const removed = names.map((name) =>
+        root.removeEntry(name, { recursive: true }).then(
+          () => 'gone',
+          (error: DOMException) => (error.name === 'NotFoundError' ? 'gone' : error.name),
+        ),
+      );
+      return Promise.all(removed);
+    }, folders);
+  await besideDemo(browser, origin, async (page) => {
+    await expect.poll(() => remove(page), { timeout: 15_000 }).toEqual(folders.map(() => 'gone'));
+  });
+}
+
+/** Nothing of earlier tests is in OPFS. */
+export function forgetAll(browser: TestBrowser, origin: string): Promise<void> {
+  return forget(browser, origin, [DEMO_FOLDER, BASES_FOLDER]);
+}
+
+/** What was kept of base images is gone, as after an eviction; the disk stays. */
+export function forgetBases(browser: TestBrowser, origin: string): Promise<void> {
+  return forget(browser, origin, [BASES_FOLDER]);
+}
+
+/** The demo's files by name, with their bytes in base 64. */
+export async function storedFiles(browser: TestBrowser, origin: string): Promise<Map<string, Buffer>> {
+  const found = await besideDemo(browser, origin, (page) =>
+    page.evaluate(async (name) => {
+      const root = await navigator.storage.getDirectory();
+      const stored = await root.getDirectoryHandle(name);
+      // The iterator of a directory is not in every version of the DOM's types.
+      const entries = (stored as unknown as { values(): AsyncIterable<FileSystemFileHandle> }).values();
+      const files: [name: string, base64: string][] = [];
+      for await (const handle of entries) {
+        const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
+        let binary = '';
+        for (let at = 0; at < bytes.length; at += 0x8000)
+          binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+        files.push([handle.name, btoa(binary)]);
+      }
+      return files;
+    }, DEMO_FOLDER),
+  );
+  return new Map(found.map(([name, text]) => [name, Buffer.from(text, 'base64')]));
+}
