@@ -6,6 +6,7 @@
 export {
   DEFAULT_DIRECTORY,
   deleteFile,
+  duplicateFile,
   ERROR_CODES,
   importImage,
   isQcow2Error,
@@ -14,6 +15,7 @@ export {
   OpfsDisk,
   Qcow2Error,
   renameFile,
+  saveBlob,
   storeFile,
 } from './opfs.js';
 export { attach, MAXIMUM_DISK_BYTES, MAXIMUM_PICTURE_BYTES, remoteDisk, V86Disk } from './v86.js';

@@ -20,6 +20,7 @@ import { browserNetwork } from './worker/browser-network.js';
 import type { WorkerClient } from './worker/client.js';
 import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import { checkFileName } from './worker/file-names.js';
+import type { Compression } from './worker/export-content.js';
 import type { JobOptions } from './worker/job-options.js';
 import type { AllowedBase } from './worker/network-bases.js';
 import type { ExportedIncrement, ExportIncrementOptions } from './worker/opfs-bitmaps.js';
@@ -27,15 +28,17 @@ import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
 import { openOpfsDirectory } from './worker/opfs-files.js';
 import type { NewDisk, OpenRequest, StoredFile } from './worker/protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk, RemoteSnapshots } from './worker/remote-disk.js';
+import { saveBlob, type SaveTarget } from './worker/save-blob.js';
 import { startWorker, type WorkerOptions } from './worker/start-worker.js';
 import { storeStream } from './worker/store-stream.js';
 
 export { ERROR_CODES, Qcow2Error, isQcow2Error, type ErrorCode } from './errors.js';
-export { OpfsDisk };
+export { OpfsDisk, saveBlob };
 export type {
   BaseStatus,
   BootProfile,
   CipherSpec,
+  Compression,
   DiskInfo,
   DiskStats,
   EncryptionSettings,
@@ -49,11 +52,13 @@ export type {
   RemoteSnapshots,
   RequiredEncryption,
   RuntimeOptions,
+  SaveTarget,
   StoredFile,
   WorkerOptions,
 };
 
 export type { BitmapUsage } from './operations/bitmaps/bitmaps.js';
+export type { NewBackingFile } from './operations/change-backing.js';
 export type { NewBitmap } from './operations/bitmaps/new-bitmap.js';
 export type {
   NewSnapshot,
@@ -203,6 +208,25 @@ export async function deleteFile(location: FileLocation & WorkerOptions): Promis
 /** Renames a file within its folder, in place of one of the new name, in one step. @throws Qcow2Error `NOT_FOUND`, `IN_USE`. */
 export async function renameFile(location: FileLocation & WorkerOptions, newName: string): Promise<void> {
   await withWorker(location, (client) => client.call({ kind: 'rename', ...address(location), newName }));
+}
+
+export interface DuplicateOptions extends JobOptions {
+  /** Replaces a file of the new name, in one step. Default false: such a file is left alone. */
+  readonly overwrite?: boolean;
+}
+
+/**
+ * Copies a file, say a disk that is closed, under another name within its folder. The copy has its name only when it is whole.
+ * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (somebody writes it, or uses one of the new name), `BAD_ARGUMENT` where there is a file of the new
+ * name, `NO_SPACE`, `IO`, `ABORTED`.
+ */
+export async function duplicateFile(
+  location: FileLocation & WorkerOptions,
+  newName: string,
+  { overwrite = false, ...options }: DuplicateOptions = {},
+): Promise<void> {
+  const request = { kind: 'duplicate', ...address(location), newName, overwrite } as const;
+  await withWorker(location, (client) => client.call(request, options));
 }
 
 /** The files of a folder, by name. */

@@ -4,24 +4,29 @@
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
-import { isZero } from '../util/bytes.js';
 import type { Progress } from '../util/progress.js';
+import { dataWriter, writeContent, type ContentWriter } from './content-writer.js';
 
 /** Bytes moved in one step. */
 const STEP_BYTES = 2 * 1024 * 1024;
-/** Zeroes are looked for in units of this size, aligned in the disk. */
-const ZERO_UNIT = 64 * 1024;
+
+export interface CopyOptions {
+  /** Compresses the clusters of the target, a qcow2 image. Default false. */
+  readonly compress?: boolean;
+}
 
 /**
  * Copies what `source` holds to `target`, a fresh disk of at least its size that reads as zeroes.
  *
  * An iterator written by hand: a step that throws `NotResident` has not been made and can be asked for again, so that
- * `settle(() => steps.next())` works where a generator would have ended. Throws `BAD_ARGUMENT` for a target too small.
+ * `settle(() => steps.next())` works where a generator would have ended. Throws `BAD_ARGUMENT` for a target too small, or
+ * one that can hold no compressed clusters.
  */
-export function copyDisk(source: Disk, target: Disk): IterableIterator<Progress, void> {
+export function copyDisk(source: Disk, target: Disk, options: CopyOptions = {}): IterableIterator<Progress, void> {
   if (target.size < source.size) {
     throw new Qcow2Error('BAD_ARGUMENT', `the target has ${target.size} bytes; it must have at least ${source.size}`);
   }
+  const writer = { ...dataWriter(target, options.compress ?? false), zeroes: () => {} };
   const buffer = new Uint8Array(Math.min(STEP_BYTES, source.size));
   const total = source.size;
   let done = 0;
@@ -29,7 +34,7 @@ export function copyDisk(source: Disk, target: Disk): IterableIterator<Progress,
     next(): IteratorResult<Progress, void> {
       if (done >= total) return { done: true, value: undefined };
       const length = Math.min(STEP_BYTES, total - done);
-      copyStep(source, target, done, buffer.subarray(0, length));
+      copyStep(source, writer, done, buffer.subarray(0, length));
       done += length;
       return { done: false, value: { done, total, what: 'copying the disk' } };
     },
@@ -39,16 +44,10 @@ export function copyDisk(source: Disk, target: Disk): IterableIterator<Progress,
   };
 }
 
-function copyStep(source: Disk, target: Disk, offset: GuestOffset, buffer: Uint8Array): void {
+function copyStep(source: Disk, writer: ContentWriter, offset: GuestOffset, buffer: Uint8Array): void {
   if (!mayHoldData(source, offset, buffer.length)) return;
   source.read(offset, buffer);
-  let start = 0;
-  while (start < buffer.length) {
-    let end = start;
-    while (end < buffer.length && !isZero(buffer.subarray(end, end + ZERO_UNIT))) end += ZERO_UNIT;
-    if (end > start) target.write(offset + start, buffer.subarray(start, Math.min(end, buffer.length)));
-    start = Math.max(end, start + ZERO_UNIT);
-  }
+  writeContent(writer, offset, buffer);
 }
 
 function mayHoldData(disk: Disk, offset: GuestOffset, length: number): boolean {

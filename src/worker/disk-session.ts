@@ -6,32 +6,23 @@
  */
 import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
-import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
-import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import { settle } from '../storage/not-resident.js';
 import { BitmapSession } from './bitmap-session.js';
 import { BufferPool } from './buffer-pool.js';
 import type { OpenDiskFile } from './disk-file.js';
-import { exportJob, type ExportJob } from './export-job.js';
+import { ExportSession } from './export-session.js';
 import type { ImageFiles } from './image-files.js';
-import { carryOut, type BetweenSteps } from './job.js';
-import type { Bytes, ExportContent, ExportedFile } from './protocol.js';
+import type { Bytes } from './protocol.js';
 import type { DiskStats } from './remote-disk.js';
 import type { NetworkBases } from './network-bases.js';
 import { SnapshotSession } from './snapshot-session.js';
 
-interface ExportTools {
-  readonly encryption: NewEncryption | undefined;
-  readonly between: BetweenSteps;
-}
-
 export class DiskSession {
   readonly snapshots: SnapshotSession;
   readonly bitmaps: BitmapSession;
-  readonly #files: ImageFiles;
+  readonly exports: ExportSession;
   readonly #disk: OpenDiskFile;
   readonly #buffers = new BufferPool();
-  #lastExport: string | null = null;
   #reads = 0;
   #readBytes = 0;
   #writes = 0;
@@ -39,8 +30,8 @@ export class DiskSession {
   #flushes = 0;
 
   constructor(files: ImageFiles, disk: OpenDiskFile) {
-    this.#files = files;
     this.#disk = disk;
+    this.exports = new ExportSession(files, disk.image);
     this.snapshots = new SnapshotSession(disk.image, this.#buffers);
     this.bitmaps = new BitmapSession(disk.image);
   }
@@ -102,25 +93,6 @@ export class DiskSession {
     };
   }
 
-  /**
-   * Writes the disk as it is now into a file, which replaces that of the export before and stays until nobody holds its lock.
-   * @param between while it waits, the disk may be read and not changed. @param signal ends the derivation of a key of its own.
-   */
-  async export(content: ExportContent, between: BetweenSteps, signal?: AbortSignal): Promise<ExportedFile> {
-    await this.#removeLastExport();
-    const temporary = await this.#files.createTemporary();
-    this.#lastExport = temporary.name;
-    try {
-      const settings = content.of === 'file' ? undefined : content.encryption;
-      const encryption = settings === undefined ? undefined : await newEncryption(settings, { signal });
-      const token = await this.#exportTo(temporary.name, content, { encryption, between });
-      return { blob: await this.#files.blob(temporary.name), lock: temporary.lock, token };
-    } catch (error) {
-      await this.#removeLastExport();
-      throw error;
-    }
-  }
-
   /** Seconds between two calls of `cleanCaches`, 0 for none. */
   get cacheCleanInterval(): number {
     return this.#disk.image.cacheCleanInterval;
@@ -135,34 +107,8 @@ export class DiskSession {
     }
   }
 
-  /** Flushes and closes. The exported file stays: its reader may not be done. */
+  /** Flushes and closes. The file exported last stays: its reader may not be done. */
   close(): void {
     this.#disk.close();
-  }
-
-  /** Resolves with the token of an increment. Wipes the key of `encryption`, whatever happens. */
-  async #exportTo(
-    name: string,
-    content: ExportContent,
-    { encryption, between }: ExportTools,
-  ): Promise<IncrementToken | null> {
-    try {
-      const file = await this.#files.open(name, 'read-write');
-      try {
-        const job: ExportJob = await settle(() => exportJob(this.#disk.image, file, content, encryption));
-        return (await carryOut<IncrementToken | void>(job, between)) ?? null;
-      } finally {
-        file.close();
-      }
-    } finally {
-      encryption?.dispose();
-    }
-  }
-
-  async #removeLastExport(): Promise<void> {
-    if (this.#lastExport === null) return;
-    const name = this.#lastExport;
-    this.#lastExport = null;
-    await this.#files.remove(name);
   }
 }

@@ -2,30 +2,21 @@
  * A disk in OPFS, held by its worker, as the page has it.
  */
 import { Qcow2Error } from '../errors.js';
-import type { EncryptionSettings } from '../image/unlock-image.js';
-import type { SnapshotKey } from '../operations/snapshots/snapshot-info.js';
 import type { BootProfile } from '../network/boot-profile.js';
 import type { BaseStatus } from '../network/network-base.js';
 import type { WorkerClient } from './client.js';
+import { exportContent, type ExportOptions } from './export-options.js';
 import type { Claim } from './image-files.js';
 import type { JobOptions } from './job-options.js';
 import { OpfsBitmaps } from './opfs-bitmaps.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
 import type { Bytes, DerivationLimit, ExportContent, ExportedFile, NewPassphrase } from './protocol.js';
 import type { DiskInfo, DiskStats, ReadOptions, RemoteDisk } from './remote-disk.js';
+import { openSaveTarget, partOf, writeBlob, type SaveTarget } from './save-blob.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
 
-export type { JobOptions };
-
-export interface ExportOptions extends JobOptions {
-  /** The disk of this snapshot, an id or else a name, instead of that of now. The image has no snapshots then. */
-  readonly snapshot?: SnapshotKey;
-  /** Whether the disk of now comes with its snapshots. True unless told. */
-  readonly snapshots?: boolean;
-  /** Encrypts the copy by this, with a key of its own. Unless told it is encrypted as the disk is, by the same passphrases. */
-  readonly encryption?: EncryptionSettings;
-}
+export type { ExportOptions, JobOptions };
 
 type SignalOption = Pick<JobOptions, 'signal'>;
 
@@ -103,27 +94,57 @@ export class OpfsDisk implements RemoteDisk {
 
   /**
    * The disk as it is now, as one standalone qcow2 without a backing file, and its snapshots with their VM state in it.
-   * Whatever several of them share takes its room once in the new file, too. Reads and flushes go on meanwhile.
+   * Whatever several of them share takes its room once in the new file, too. Or else its overlay alone (`content`).
    *
-   * Writes wait, and all requests after the first of them, until the export has ended; its length grows with the data on
-   * the disk. A guest gives up on a request after a time of its own (Linux: 30 s), so stop the emulator meanwhile:
-   * `quiesce()` of its attachment before, `run()` of the emulator afterwards.
+   * It is of the moment at which it begins, and the disk goes on in all ways: what is written is copied away from a snapshot, which nobody
+   * sees and which is gone at the end. Only where the image can have no snapshots (its data are in an external file, a limit or its room is
+   * reached) do writes wait, and all requests after the first of them; then stop the emulator meanwhile.
    *
    * The blob stands on a temporary file: it can be read until this page ends or the disk is exported again, and also
    * after the disk was closed.
-   * @throws Qcow2Error `NOT_FOUND` (no such snapshot), `NO_SPACE`, `IO`, `ABORTED`.
+   * @throws Qcow2Error `NOT_FOUND` (no such snapshot), `BAD_ARGUMENT`, `NO_SPACE`, `IO`, `ABORTED`.
    */
   async exportImage(options: ExportOptions = {}): Promise<Blob> {
-    const { snapshot, snapshots = true, encryption, ...job } = options;
-    const encrypted = encryption === undefined ? {} : { encryption };
-    const of =
-      snapshot === undefined ? ({ of: 'disk', snapshots } as const) : ({ of: 'snapshot', key: snapshot } as const);
-    return (await this.#export({ ...of, ...encrypted }, job)).blob;
+    return (await this.#export(exportContent(options), options)).blob;
   }
 
   /**
-   * The file of the disk as it is now, byte for byte, with all that is in it; otherwise as `exportImage`. It is faster, and
-   * NOT the whole disk where `info.backingFile` names a backing file: QEMU then needs that file beside this one.
+   * Makes an export as `exportImage` does, and streams it into a file or another stream, with one progress over both. Little of it is in
+   * memory at any time, and nothing is left behind of the temporary file. Where it fails or is ended the target is aborted: a file is as it
+   * was then.
+   * @throws Qcow2Error as `exportImage` and `saveBlob`.
+   */
+  async saveTo(target: SaveTarget, options: ExportOptions = {}): Promise<void> {
+    const { onProgress, signal } = options;
+    const content = exportContent(options);
+    // Opened before the long part: whether it can be written is known at once.
+    const stream = await openSaveTarget(target);
+    const signals = this.#signal(signal);
+    let exported: ExportedFile;
+    try {
+      const request = { kind: 'export', content, untilDropped: true } as const;
+      exported = await this.#client.call(request, { ...partOf(onProgress, 0, 2), signal: signals });
+    } catch (error) {
+      await stream.abort(error).catch(() => undefined);
+      throw error;
+    }
+    const kept = await takeLock(exported.lock, 'shared', 0);
+    try {
+      await writeBlob(exported.blob, stream, { ...partOf(onProgress, 1, 2), signal });
+    } finally {
+      kept?.release();
+      // A disk that was closed meanwhile has no worker; the file goes when the folder is next opened.
+      await this.#client.call({ kind: 'dropExport', lock: exported.lock }).catch(() => undefined);
+    }
+  }
+
+  /**
+   * The file of the disk as it is now, byte for byte, with all that is in it, bitmaps too; otherwise as `exportImage`. It is
+   * faster, and NOT the whole disk where `info.backingFile` names a backing file: QEMU then needs that file beside this one.
+   *
+   * Writes wait, and all requests after the first of them, until it has ended: a file can't be written and be of one moment. A guest gives
+   * up on a request after a time of its own (Linux: 30 s), so stop the emulator meanwhile: `quiesce()` of its attachment before, `run()` of
+   * the emulator afterwards.
    */
   async exportFile(options: JobOptions = {}): Promise<Blob> {
     return (await this.#export({ of: 'file' }, options)).blob;
@@ -167,11 +188,15 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   async #export(content: ExportContent, { onProgress, signal }: JobOptions): Promise<ExportedFile> {
-    const signals = signal === undefined ? this.#exports.signal : AbortSignal.any([signal, this.#exports.signal]);
-    const exported = await this.#client.call({ kind: 'export', content }, { onProgress, signal: signals });
+    const exported = await this.#client.call({ kind: 'export', content }, { onProgress, signal: this.#signal(signal) });
     // The worker holds the lock too, until it ends; from then on it is this page that keeps the file.
     this.#exportedFile?.release();
     this.#exportedFile = await takeLock(exported.lock, 'shared', 0);
     return exported;
+  }
+
+  /** Also that of the exports of a disk that is closed. */
+  #signal(signal: AbortSignal | undefined): AbortSignal {
+    return signal === undefined ? this.#exports.signal : AbortSignal.any([signal, this.#exports.signal]);
   }
 }

@@ -25,7 +25,6 @@
 import type { BitmapUsage } from '../operations/bitmaps/bitmaps.js';
 import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import type { NewBitmap } from '../operations/bitmaps/new-bitmap.js';
-import type { NewBackingFile } from '../operations/change-backing.js';
 import type { ErrorCode } from '../errors.js';
 import type { CreateOptions } from '../image/create.js';
 import type { RequiredEncryption } from '../image/image-encryption.js';
@@ -34,7 +33,6 @@ import type { RuntimeOptions } from '../image/runtime-options.js';
 import type {
   NewSnapshot,
   SnapshotInfo,
-  SnapshotKey,
   SnapshotUsage,
   VmStateOptions,
   VmStateWritten,
@@ -42,9 +40,11 @@ import type {
 import type { BootProfile } from '../network/boot-profile.js';
 import type { BaseStatus } from '../network/network-base.js';
 import type { Progress } from '../util/progress.js';
+import type { ExportContent } from './export-content.js';
 import type { AllowedBase } from './network-bases.js';
 import type { DiskInfo, DiskStats } from './remote-disk.js';
 
+export type { ExportContent };
 export type Bytes = Uint8Array<ArrayBuffer>;
 
 /** A file by its folder in OPFS (`a/b`, made when missing) and its name there. */
@@ -138,29 +138,18 @@ export interface StatsRequest {
   readonly kind: 'stats';
 }
 
-/**
- * - `disk`: one standalone qcow2, flattened, with or without the snapshots
- * - `snapshot`: the same of the disk of one snapshot
- * - `increment`: what is marked in a bitmap, as a qcow2 over the one before
- * - `file`: the file as it is
- *
- * With `encryption` all but the last are encrypted by that, with a key of their own; without, as the disk is.
- */
-export type ExportContent =
-  | { readonly of: 'disk'; readonly snapshots: boolean; readonly encryption?: EncryptionSettings }
-  | { readonly of: 'snapshot'; readonly key: SnapshotKey; readonly encryption?: EncryptionSettings }
-  | {
-      readonly of: 'increment';
-      readonly bitmap: string;
-      readonly backing?: NewBackingFile;
-      readonly encryption?: EncryptionSettings;
-    }
-  | { readonly of: 'file' };
-
 /** Writes a temporary file, and answers with it. */
 export interface ExportRequest {
   readonly kind: 'export';
   readonly content: ExportContent;
+  /** The file stays until `dropExport`, and is not replaced by the next one. */
+  readonly untilDropped?: boolean;
+}
+
+/** Removes the file of an export that is to stay until then, by its lock. */
+export interface DropExportRequest {
+  readonly kind: 'dropExport';
+  readonly lock: string;
 }
 
 export interface ListSnapshotsRequest {
@@ -288,6 +277,14 @@ export interface RenameRequest extends FileAddress {
   readonly newName: string;
 }
 
+/** Copies a file under another name. */
+export interface DuplicateRequest extends FileAddress {
+  readonly kind: 'duplicate';
+  readonly newName: string;
+  /** A file of that name is replaced. */
+  readonly overwrite: boolean;
+}
+
 export interface ListRequest {
   readonly kind: 'list';
   readonly directory: string;
@@ -305,6 +302,7 @@ export type Request =
   | FetchBasesRequest
   | BootProfileRequest
   | ExportRequest
+  | DropExportRequest
   | ListSnapshotsRequest
   | CreateSnapshotRequest
   | GotoSnapshotRequest
@@ -325,6 +323,7 @@ export type Request =
   | StoreAbandonRequest
   | DeleteRequest
   | RenameRequest
+  | DuplicateRequest
   | ListRequest;
 
 export type RequestKind = Request['kind'];
@@ -359,6 +358,7 @@ export interface Results {
   fetchBases: null;
   bootProfile: BootProfile;
   export: ExportedFile;
+  dropExport: null;
   listSnapshots: SnapshotUsage[];
   createSnapshot: SnapshotInfo;
   gotoSnapshot: SnapshotInfo;
@@ -379,6 +379,7 @@ export interface Results {
   storeAbandon: null;
   delete: null;
   rename: null;
+  duplicate: null;
   list: StoredFile[];
 }
 

@@ -4,8 +4,8 @@
  *
  * Invariants:
  * - Requests are carried out in the order of arrival, the next when the one before is answered. Two exceptions: between the
- *   steps of a job, an export or the delete of a snapshot, those that head the queue are answered if they can't be told from
- *   ones that came before it (`PASS`); and what changes passphrases (`key-slot-lane.ts`) or fetches for later runs beside the queue.
+ *   steps of a job, an export or the delete of a snapshot, those are answered that can't be told from ones that came before it
+ *   (`passing.ts`); and what changes passphrases (`key-slot-lane.ts`) or fetches for later runs beside the queue.
  * - Every request is answered exactly once, with a value or an error.
  * - Arrays are answered with their buffer transferred.
  */
@@ -17,14 +17,17 @@ import { BlobStorage } from '../storage/blob.js';
 import type { Progress } from '../util/progress.js';
 import { inspectImage, openDiskFile } from './disk-file.js';
 import { DiskSession } from './disk-session.js';
+import { duplicateFile } from './duplicate-file.js';
 import { FileIntake } from './file-intake.js';
 import { checkFileName } from './file-names.js';
 import type { OpenDirectory } from './image-files.js';
-import { throwIfCancelled, type BetweenSteps } from './job.js';
+import { throwIfCancelled, type BetweenSteps, type JobTurns } from './job.js';
 import { KeySlotLane } from './key-slot-lane.js';
 import { nextTask } from './next-task.js';
+import { BESIDE_THE_QUEUE, takePassing, type JobKind } from './passing.js';
 import type {
   DerivationLimit,
+  DuplicateRequest,
   MessageToPage,
   MessageToWorker,
   OpenRequest,
@@ -64,29 +67,6 @@ const PROGRESS_MILLISECONDS = 50;
 
 /** Timers count in 31 bits. */
 const LONGEST_INTERVAL_MILLISECONDS = 2 ** 31 - 1;
-
-type JobKind = 'export' | 'deleteSnapshot';
-
-/** What is begun in its turn, and not waited for. */
-const BESIDE = [
-  'addPassphrase',
-  'changePassphrase',
-  'erasePassphrase',
-  'bases',
-  'fetchBases',
-] as const satisfies readonly RequestKind[];
-const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
-
-/** What may be answered between the steps of a job that came before it. None of them is a job itself. */
-const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
-  /** An export is of one moment: what changes nothing that it looks at. */
-  export: new Set<RequestKind>(['read', 'flush', 'stats', 'listSnapshots', 'readVmState', 'listBitmaps', ...BESIDE]),
-  /**
-   * What a snapshot holds is copied away from before it is written, so the disk may be used in all ways. What looks at the
-   * snapshots, or changes which there are, waits until it is clear whether this one is there.
-   */
-  deleteSnapshot: new Set<RequestKind>(['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats', ...BESIDE]),
-};
 
 /** Answers what arrives at `port`, for ever. */
 export function serve(port: ServerPort, options: ServerOptions): void {
@@ -195,7 +175,8 @@ class Server {
     discard: ({ offset, length }) => this.#disk().discard(offset, length).then(nothing),
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
-    export: ({ content }, id) => this.#disk().export(content, this.#betweenSteps('export', id), this.#signal(id)),
+    export: (request, id) => this.#disk().exports.export(request, this.#turnsOf(id)),
+    dropExport: ({ lock }) => this.#disk().exports.drop(lock).then(nothing),
     listSnapshots: () => this.#disk().snapshots.list(),
     createSnapshot: ({ snapshot }) => this.#disk().snapshots.create(snapshot),
     gotoSnapshot: ({ id: snapshot }) => this.#disk().snapshots.goto(snapshot),
@@ -234,6 +215,7 @@ class Server {
       return null;
     },
     rename: (request) => this.#rename(request),
+    duplicate: (request, id) => this.#duplicate(request, this.#betweenSteps('duplicate', id)).then(nothing),
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
   };
 
@@ -245,6 +227,8 @@ class Server {
     const session = new DiskSession(files, disk);
     this.#session = session;
     this.#startCleaning(session);
+    // What a session before has left goes when the disk is open, which need not wait for it.
+    void this.#inTurn(() => session.exports.removeLeftMoment(this.#turnsAside()));
     return disk.info;
   }
 
@@ -302,6 +286,17 @@ class Server {
     }
   }
 
+  async #duplicate(request: DuplicateRequest, between: BetweenSteps): Promise<void> {
+    checkFileName(request.name);
+    checkFileName(request.newName);
+    await duplicateFile(await this.#openDirectory(request.directory), request, between);
+  }
+
+  #turnsOf(id: number): JobTurns {
+    const aside = this.#turnsAside();
+    return { of: (kind) => this.#betweenSteps(kind, id), aside, signal: this.#signal(id) };
+  }
+
   /** Tells the progress, and now and then looks at what has arrived. */
   #betweenSteps(job: JobKind, id: number): BetweenSteps {
     const signal = this.#signal(id);
@@ -313,13 +308,26 @@ class Server {
       await nextTask();
       // What is done is not undone: only its answer is left to be sent.
       if (!finished) throwIfCancelled(signal);
-      for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-        if (!PASS[job].has(next.request.kind)) break;
-        this.#waiting.shift();
-        await this.#carryOut(next);
-      }
+      await this.#letPass(job);
       sliceEnds = performance.now() + SLICE_MILLISECONDS;
     };
+  }
+
+  /** For the delete of a snapshot that no request has asked for. */
+  #turnsAside(): BetweenSteps {
+    let sliceEnds = 0;
+    return async () => {
+      if (performance.now() < sliceEnds) return;
+      await nextTask();
+      await this.#letPass('deleteSnapshot');
+      sliceEnds = performance.now() + SLICE_MILLISECONDS;
+    };
+  }
+
+  async #letPass(job: JobKind): Promise<void> {
+    for (let next = takePassing(this.#waiting, job); next !== undefined; next = takePassing(this.#waiting, job)) {
+      await this.#carryOut(next);
+    }
   }
 
   /** Aborted when the page cancels the request `id`, which is not answered yet. To be asked for before anything is waited for. */

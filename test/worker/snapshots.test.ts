@@ -345,7 +345,7 @@ describe('an export of a disk with snapshots', () => {
     expect([...folder.files.keys()].filter((name) => name.startsWith('.tmp-'))).toEqual([]);
   });
 
-  it('is of one moment: changes of the snapshots wait, looking at them does not', async () => {
+  it('is of one moment: snapshots are looked at and made meanwhile, and what would take one away waits', async () => {
     const disk = await diskWithSnapshots();
     const { order, done } = answers();
     const [{ blob }] = await Promise.all([
@@ -356,7 +356,7 @@ describe('an export of a disk with snapshots', () => {
       done('goto', disk.snapshots.goto('1')),
       done('list behind them', disk.snapshots.list()),
     ]);
-    expect(order).toEqual(['list', 'state', 'export', 'create', 'goto', 'list behind them']);
+    expect(order).toEqual(['list', 'state', 'create', 'export', 'goto', 'list behind them']);
     const image = openImage(new MemoryStorage(new Uint8Array(await blob.arrayBuffer())), { readOnly: true });
     expect(listSnapshots(image).map(({ name }) => name)).toEqual(['A', 'B']);
     expectSameBytes(readWhole(image), content(3));

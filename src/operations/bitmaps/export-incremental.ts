@@ -24,10 +24,10 @@ import { DirtyBits, type DirtyRun } from '../../metadata/dirty-bits.js';
 import { NOT_EXPORTED, type PersistentBitmap } from '../../metadata/persistent-bitmaps.js';
 import { NotResident } from '../../storage/not-resident.js';
 import type { Storage } from '../../storage/storage.js';
-import { isZero } from '../../util/bytes.js';
 import { alignDown, alignUp } from '../../util/integers.js';
 import type { Progress } from '../../util/progress.js';
 import type { NewBackingFile } from '../change-backing.js';
+import { writeContent, type ContentWriter } from '../content-writer.js';
 import { copiedEncryption } from '../copy-encryption.js';
 import { replaceAll, requireConsistent } from './bitmaps.js';
 
@@ -206,6 +206,7 @@ class IncrementCopy {
   readonly #target: Qcow2Image;
   readonly #marked: DirtyBits;
   readonly #buffer: Uint8Array;
+  readonly #writer: ContentWriter;
   /** All before it is done: whole clusters, or the disk. */
   #done = 0;
 
@@ -214,6 +215,11 @@ class IncrementCopy {
     this.#target = target;
     this.#marked = marked;
     this.#buffer = new Uint8Array(Math.max(STEP_BYTES, target.clusterSize));
+    this.#writer = {
+      unit: target.clusterSize,
+      data: (offset, content) => target.write(offset, content),
+      zeroes: (offset, length) => target.writeZeroes(offset, length, { unmap: true }),
+    };
   }
 
   /** How far in the disk it is; null when all is copied. A step that throws `NotResident` can be made again. */
@@ -252,17 +258,7 @@ class IncrementCopy {
 
   /** Bytes from `offset`, a cluster's start, on; runs of zero clusters take no room. */
   #copy(offset: number, buffer: Uint8Array): void {
-    const { clusterSize } = this.#target;
     this.#source.read(offset, buffer);
-    const zeroAt = (at: number): boolean => isZero(buffer.subarray(at, at + clusterSize));
-    for (let start = 0; start < buffer.length;) {
-      const zero = zeroAt(start);
-      let end = start + clusterSize;
-      while (end < buffer.length && zeroAt(end) === zero) end += clusterSize;
-      end = Math.min(end, buffer.length);
-      if (zero) this.#target.writeZeroes(offset + start, end - start, { unmap: true });
-      else this.#target.write(offset + start, buffer.subarray(start, end));
-      start = end;
-    }
+    writeContent(this.#writer, offset, buffer);
   }
 }

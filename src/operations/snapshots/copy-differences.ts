@@ -3,9 +3,10 @@
  * the two differ are read and written. Zeroes take no room in the target.
  */
 import type { Disk, GuestOffset } from '../../disk.js';
-import { isZero } from '../../util/bytes.js';
 import { stepsOf, type Steps } from '../../util/steps.js';
-import { differences, type KnownDisk } from './disk-differences.js';
+import { alignDown, alignUp } from '../../util/integers.js';
+import { dataWriter, writeContent } from '../content-writer.js';
+import { differences, type DiskRange, type KnownDisk } from './disk-differences.js';
 
 export interface RelatedCopy {
   readonly source: Disk;
@@ -13,46 +14,43 @@ export interface RelatedCopy {
   readonly relative: KnownDisk;
   /** As large as `source`, and without a backing file. */
   readonly target: Disk;
+  /** Compresses what is copied, in whole clusters of the target. */
+  readonly compress: boolean;
 }
 
 /** Guest bytes that one step looks at. */
 const STEP_BYTES = 2 * 1024 * 1024;
-/** Zeroes are looked for in units of this size, aligned in the disk. */
-const ZERO_UNIT = 64 * 1024;
 
 /** Makes `target` read as `source`. A step that throws `NotResident` has changed nothing that it won't change again. */
-export function copyDifferences({ source, relative, target }: RelatedCopy): Steps {
+export function copyDifferences({ source, relative, target, compress }: RelatedCopy): Steps {
+  const data = dataWriter(target, compress);
+  const writer = { ...data, zeroes: (offset: GuestOffset, length: number) => clear(target, offset, length) };
   const total = source.size;
   const buffer = new Uint8Array(Math.min(STEP_BYTES, total));
   let done = 0;
   return stepsOf(() => {
     if (done >= total) return null;
     const within = { offset: done, length: Math.min(STEP_BYTES, total - done) };
-    for (const { offset, length } of differences(source, relative, within)) {
+    const found = differences(source, relative, within);
+    for (const { offset, length } of compress ? inUnits(found, within, data.unit) : found) {
       const content = buffer.subarray(0, length);
       source.read(offset, content);
-      writeContent(target, offset, content);
+      writeContent(writer, offset, content);
     }
     done += within.length;
     return { done, total, what: 'copying what differs' };
   });
 }
 
-function writeContent(target: Disk, offset: GuestOffset, content: Uint8Array): void {
-  const end = offset + content.length;
-  for (let at = offset; at < end;) {
-    const zero = isZero(content.subarray(at - offset, unitEnd(at) - offset));
-    let stop = unitEnd(at);
-    while (stop < end && isZero(content.subarray(stop - offset, unitEnd(stop) - offset)) === zero) stop = unitEnd(stop);
-    stop = Math.min(stop, end);
-    if (zero) clear(target, at, stop - at);
-    else target.write(at, content.subarray(at - offset, stop - offset));
-    at = stop;
-  }
-}
-
-function unitEnd(offset: GuestOffset): GuestOffset {
-  return (Math.floor(offset / ZERO_UNIT) + 1) * ZERO_UNIT;
+/** The same ranges, widened to whole units, as far as `within` goes: that begins with one. */
+function inUnits(ranges: readonly DiskRange[], within: DiskRange, unit: number): DiskRange[] {
+  const most = within.offset + within.length;
+  let done = within.offset;
+  return ranges.flatMap((range) => {
+    const offset = Math.max(done, alignDown(range.offset, unit));
+    done = Math.max(done, Math.min(most, alignUp(range.offset + range.length, unit)));
+    return done > offset ? [{ offset, length: done - offset }] : [];
+  });
 }
 
 /** What reads as zeroes already is left alone: it needs no entry. */

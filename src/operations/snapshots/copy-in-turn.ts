@@ -35,15 +35,18 @@ const NOTHING: KnownDisk = { size: 0, extents: () => [] };
 export class CopyInTurn {
   readonly #source: Qcow2Image;
   readonly #target: Qcow2Image;
+  readonly #compress: boolean;
   /** Snapshots of the source that the target has, the latest first. */
   readonly #held: SnapshotView[] = [];
   /** The one that the disk under way is copied over; null for the first of all. */
   #relative: SnapshotView | null = null;
   #current: SnapshotView | null = null;
 
-  constructor(source: Qcow2Image, target: Qcow2Image) {
+  /** @param compress whether all of the target is compressed; what is so in the source stays so otherwise only in VM states. */
+  constructor(source: Qcow2Image, target: Qcow2Image, compress: boolean) {
     this.#source = source;
     this.#target = target;
+    this.#compress = compress;
   }
 
   snapshot(info: SnapshotInfo): Part[] {
@@ -56,8 +59,8 @@ export class CopyInTurn {
     ];
   }
 
-  activeDisk(): Part[] {
-    return this.#disk('copying the disk', this.#source.size, () => this.#source);
+  activeDisk(disk: Disk): Part[] {
+    return this.#disk('copying the disk', disk.size, () => disk);
   }
 
   #disk(what: string, bytes: number, open: () => Disk): Part[] {
@@ -100,7 +103,8 @@ export class CopyInTurn {
   }
 
   #copyDisk(source: Disk): Steps {
-    return copyDifferences({ source, relative: this.#relative ?? NOTHING, target: this.#target });
+    const [target, compress] = [this.#target, this.#compress];
+    return copyDifferences({ source, relative: this.#relative ?? NOTHING, target, compress });
   }
 
   /** Clusters that are compressed stay so, and those that an earlier VM state has are shared with it. */
@@ -113,7 +117,7 @@ export class CopyInTurn {
       if (offset >= total) return null;
       const source = buffer.subarray(0, Math.min(STATE_STEP_BYTES, total - offset));
       view.readVmState(offset, source);
-      const compress = this.#isCompressed(view, offset, source.length);
+      const compress = this.#compress || this.#isCompressed(view, offset, source.length);
       writeVmStateLike(this.#target, { offset, source, like, compress });
       offset += source.length;
       return { done: offset, total, what: 'copying a VM state' };

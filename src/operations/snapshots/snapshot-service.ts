@@ -2,15 +2,18 @@
  * The snapshots of an open image as the owner of a machine uses them: by id, the VM state in pieces. The worker's session
  * (`worker/disk-session.ts`) and `localSnapshots` are made of it. Every call runs to its end, but for the job of a delete.
  *
- * The snapshot that is read from, or shared with, is kept open: a VM state comes in many pieces.
+ * The snapshot that is read from, or shared with, is kept open: a VM state comes in many pieces. That of an export
+ * (`export-moment.ts`) is nobody's: it is not listed, and can't be used.
  */
+import { Qcow2Error } from '../../errors.js';
 import type { Qcow2Image } from '../../image/qcow2-image.js';
 import type { ImageTables } from '../../metadata/image-tables.js';
 import type { Steps } from '../../util/steps.js';
 import { createSnapshot } from './create-snapshot.js';
 import { deleteSnapshot } from './delete-snapshot.js';
+import { isMoment, isMomentId } from './export-moment.js';
 import { gotoSnapshot } from './goto-snapshot.js';
-import { snapshotUsage } from './list-snapshots.js';
+import { findSnapshot, snapshotUsage } from './list-snapshots.js';
 import { openSnapshot, type SnapshotView } from './open-snapshot.js';
 import type { NewSnapshot, SnapshotInfo, SnapshotUsage, VmStateOptions, VmStateWritten } from './snapshot-info.js';
 import { discardVmState, writeVmStateLike } from './vm-state.js';
@@ -25,23 +28,32 @@ export class SnapshotService {
   }
 
   list(): SnapshotUsage[] {
-    return snapshotUsage(this.#image);
+    return snapshotUsage(this.#image).filter((snapshot) => !isMoment(snapshot));
   }
 
   create(options: NewSnapshot): SnapshotInfo {
+    if (isMomentId(options.id)) {
+      throw new Qcow2Error(
+        'BAD_ARGUMENT',
+        `id is ${JSON.stringify(options.id)}, which exports use; choose another one`,
+      );
+    }
     return createSnapshot(this.#image, options);
   }
 
   /** The VM state stays the snapshot's alone, so that deleting the snapshot frees it. */
   goto(id: string): SnapshotInfo {
+    this.#checkUsable(id);
     return gotoSnapshot(this.#image, { id }, { vmState: 'drop' });
   }
 
   delete(id: string): Steps {
+    this.#checkUsable(id);
     return deleteSnapshot(this.#image, { id });
   }
 
   readVmState(id: string, offset: number, target: Uint8Array): void {
+    this.#checkUsable(id);
     this.#opened(id).readVmState(offset, target);
   }
 
@@ -54,6 +66,13 @@ export class SnapshotService {
 
   discardVmState(): void {
     discardVmState(this.#image);
+  }
+
+  /** Throws `NOT_FOUND` for the snapshot of an export, which is not listed either. */
+  #checkUsable(id: string): void {
+    const found = isMomentId(id) ? findSnapshot(this.#image, { id }) : null;
+    if (found === null || !isMoment(found)) return;
+    throw new Qcow2Error('NOT_FOUND', `the snapshot ${id} is that of an export, and is not to be used`);
   }
 
   /** After a delete the same id may be given again, so a view does not outlive any operation. */

@@ -1,0 +1,96 @@
+/**
+ * Streams a blob into a file of the visitor's, or any other stream: piece by piece, never all of it in memory.
+ *
+ * What fails, or is ended, aborts the target: a file then stays as it was, because a browser puts what was written in its place only at the
+ * end.
+ */
+import { Qcow2Error } from '../errors.js';
+import { fromBrowserError } from '../storage/opfs.js';
+import type { Progress } from '../util/progress.js';
+import type { JobOptions } from './job-options.js';
+
+/** A file that the visitor has chosen (`showSaveFilePicker`), one of OPFS, or any stream of bytes. */
+export type SaveTarget = FileSystemFileHandle | WritableStream<Uint8Array>;
+
+/**
+ * Saves all of `blob`, and closes the target.
+ * @throws Qcow2Error as `openSaveTarget`, and `NO_SPACE`, `IO`, `ABORTED`.
+ */
+export async function saveBlob(blob: Blob, target: SaveTarget, options: JobOptions = {}): Promise<void> {
+  await writeBlob(blob, await openSaveTarget(target), options);
+}
+
+/** @throws Qcow2Error `BAD_ARGUMENT` for a stream in use, `UNSUPPORTED` for a file that pages can't write in this browser, `IN_USE`, `IO`. */
+export async function openSaveTarget(target: SaveTarget): Promise<WritableStream<Uint8Array>> {
+  if (target instanceof WritableStream) {
+    if (!target.locked) return target;
+    throw new Qcow2Error('BAD_ARGUMENT', 'the stream to save to has a writer already');
+  }
+  if (!('createWritable' in target)) {
+    throw new Qcow2Error('UNSUPPORTED', 'this browser lets no page write to that file; offer it as a download instead');
+  }
+  try {
+    return await target.createWritable();
+  } catch (error) {
+    throw fromBrowserError(error, `opening ${target.name}`);
+  }
+}
+
+/** The same for a target that is open. */
+export async function writeBlob(
+  blob: Blob,
+  target: WritableStream<Uint8Array>,
+  { onProgress, signal }: { readonly onProgress?: JobOptions['onProgress']; readonly signal?: JobOptions['signal'] },
+): Promise<void> {
+  let done = 0;
+  const counted = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, controller) {
+      controller.enqueue(piece);
+      done += piece.length;
+      onProgress?.({ done, total: blob.size, what: 'saving' });
+    },
+  });
+  try {
+    await piecesOf(blob)
+      .pipeThrough(counted)
+      .pipeTo(target, signal === undefined ? {} : { signal });
+  } catch (error) {
+    if (signal?.aborted) throw new Qcow2Error('ABORTED', 'saving was ended by its AbortSignal', { cause: error });
+    throw fromBrowserError(error, 'saving');
+  }
+}
+
+/** What is read of the blob at once. Bytes. */
+const PIECE_BYTES = 1024 * 1024;
+
+/** Cut by us: how much a blob's own stream has in memory is up to the browser. */
+function piecesOf(blob: Blob): ReadableStream<Uint8Array> {
+  let at = 0;
+  return new ReadableStream({
+    async pull(controller) {
+      if (at >= blob.size) return controller.close();
+      const piece = blob.slice(at, at + PIECE_BYTES);
+      at += piece.size;
+      controller.enqueue(new Uint8Array(await piece.arrayBuffer()));
+    },
+  });
+}
+
+/** The unit in which a part of a job is counted, however long it is. */
+const SHARE = 100_000;
+
+/** What is told of the `index`th of `parts` jobs, as a part of one progress over all. */
+export function partOf(
+  onProgress: JobOptions['onProgress'],
+  index: number,
+  parts: number,
+): { readonly onProgress?: (progress: Progress) => void } {
+  if (onProgress === undefined) return {};
+  const total = parts * SHARE;
+  return {
+    onProgress: ({ done, total: all, what }) => {
+      const share = all === 0 ? 0 : Math.floor((done / all) * SHARE);
+      onProgress({ done: index * SHARE + share, total, what });
+    },
+  };
+}
