@@ -1,5 +1,6 @@
 /** The panel that says what went wrong and what to do, in words for the code of the error. */
 import { isQcow2Error, type ErrorCode } from 'qcow2-wasm/opfs';
+import type { DiskFault } from 'qcow2-wasm/v86';
 import { noticeOfBase } from './base-notice.js';
 import { messageOf, RELOAD, type Notice, type NoticeAction } from './notice-parts.js';
 import { currentState, element } from './page.js';
@@ -34,7 +35,7 @@ function actionButton({ label, run }: NoticeAction): HTMLButtonElement {
 }
 
 /** What to do about a request that the disk could not carry out. */
-export function adviceForFault(code: ErrorCode): string {
+function adviceForFault(code: ErrorCode): string {
   switch (code) {
     case 'NO_SPACE':
     case 'POISONED':
@@ -46,6 +47,26 @@ export function adviceForFault(code: ErrorCode): string {
     default:
       return 'The guest was told with an I/O error. What was flushed before is safe; download the disk if you want to look at it.';
   }
+}
+
+/** A request of the guest that the disk could not carry out. */
+export function showFault({ operation, error }: DiskFault): void {
+  // The end of the worker has a panel of its own.
+  if (error.code === 'WORKER_DIED' || error.code === 'CLOSED') return;
+  showNotice({
+    title: `The disk could not carry out a ${operation}`,
+    what: `${error.code}: ${error.message}`,
+    advice: adviceForFault(error.code),
+  });
+}
+
+export function showPoweredOff(restart: () => void): void {
+  showNotice({
+    title: 'The guest has powered off',
+    advice: 'Its disk is safe: everything it wrote is in the file.',
+    actions: [{ label: 'Start it again', run: restart }],
+    calm: true,
+  });
 }
 
 /** The page can't go on. `reset` is offered where a fresh disk would help. */
