@@ -16,6 +16,7 @@ import { settle } from '../storage/not-resident.js';
 import { ReadOnlyStorage } from '../storage/read-only.js';
 import type { Storage } from '../storage/storage.js';
 import { viewOf } from '../util/big-endian.js';
+import { reasonOf } from '../util/reason-of.js';
 import {
   checkEncryptedAs,
   encryptionFormat,
@@ -277,7 +278,7 @@ async function callOpener(state: ChainState, reference: BackingReference): Promi
   try {
     return await state.opener(reference);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = reasonOf(cause);
     const code = isQcow2Error(cause) && PASSED_ON.has(cause.code) ? cause.code : 'BACKING';
     throw new Qcow2Error(code, `the ${name} could not be opened: ${reason}`, { cause });
   }

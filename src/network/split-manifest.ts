@@ -11,6 +11,7 @@
  * A part is called by its digest, `<first 32 digits>.part`, beside the manifest: equal parts are one file, and a new version of the image
  * leaves the parts of the old one where they were. So each part is known to be right when it arrives, whoever sent it.
  */
+import { reasonOf } from '../util/reason-of.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { Qcow2Error } from '../errors.js';
 import { ChunkGeometry } from './chunk-geometry.js';
@@ -73,7 +74,7 @@ function geometryOf(size: number, partBytes: number, url: string): ChunkGeometry
   try {
     return new ChunkGeometry(size, partBytes);
   } catch (cause) {
-    throw bad(url, cause instanceof Error ? cause.message : String(cause));
+    throw bad(url, reasonOf(cause));
   }
 }
 

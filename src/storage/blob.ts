@@ -11,6 +11,7 @@
  * go says that they do not fit, and the cache grows.
  */
 import { Qcow2Error } from '../errors.js';
+import { reasonOf } from '../util/reason-of.js';
 import { NotResident } from './not-resident.js';
 import type { Storage } from './storage.js';
 
@@ -160,7 +161,7 @@ export class BlobStorage implements Storage {
 
   #failure(error: unknown): Qcow2Error {
     if (error instanceof Qcow2Error) return error;
-    const text = error instanceof Error ? error.message : String(error);
+    const text = reasonOf(error);
     // Browsers refuse to read a file that was changed on its medium after it was chosen.
     return new Qcow2Error('IO', `${this.#name} can't be read, was it changed or moved? (${text})`, { cause: error });
   }

@@ -9,6 +9,7 @@
  * - It knows whether anything was written since the last flush, so that a barrier with nothing before it costs nothing.
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
+import { reasonOf } from '../util/reason-of.js';
 import type { AccessPurpose } from './access-purpose.js';
 import { NotResident } from './not-resident.js';
 import type { Storage } from './storage.js';
@@ -140,6 +141,6 @@ export class GuardedStorage implements Storage {
 
 function asStorageError(error: unknown, what: string): unknown {
   if (error instanceof NotResident || isQcow2Error(error)) return error;
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = reasonOf(error);
   return new Qcow2Error('IO', `${what} failed: ${reason}`, { cause: error });
 }

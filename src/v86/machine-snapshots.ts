@@ -13,6 +13,7 @@
  */
 import { Qcow2Error } from '../errors.js';
 import type { Progress } from '../util/progress.js';
+import { reasonOf } from '../util/reason-of.js';
 import type { RemoteSnapshots } from '../worker/remote-disk.js';
 import type { SnapshotUsage } from './disk-source.js';
 import { readMachineState, writeMachineState, type BaseState } from './machine-state.js';
@@ -120,8 +121,7 @@ export class MachineSnapshots {
         } catch (cause) {
           this.#torn = entry.name;
           await leaveStopped();
-          const reason = cause instanceof Error ? cause.message : String(cause);
-          const message = `the disk is that of snapshot "${entry.name}", but its machine was not restored and stands still: ${reason}`;
+          const message = `the disk is that of snapshot "${entry.name}", its machine was not restored and stands still: ${reasonOf(cause)}`;
           throw new Qcow2Error('V86_SEAM', message, { cause });
         }
         time.goOnFrom(Number(entry.vmClock) / 1e6);
@@ -270,7 +270,7 @@ export class MachineSnapshots {
       checkFit(record, entry, await this.#ownShape(), this.#machine.disk.source);
       this.#refuseReadOnly();
     } catch (error) {
-      loadable = error instanceof Error ? error.message : String(error);
+      loadable = reasonOf(error);
     }
     const { seconds, nanoseconds } = entry.date;
     return {

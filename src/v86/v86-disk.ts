@@ -12,6 +12,7 @@
  *    whoever vouches for it: a snapshot inside this disk's own image, whatever the disk was called then.
  */
 import { isQcow2Error, Qcow2Error } from '../errors.js';
+import { reasonOf } from '../util/reason-of.js';
 import type { RemoteDisk, RemoteSnapshots } from '../worker/remote-disk.js';
 import { localSource, remoteSource, type DiskSource, type LocalDisk } from './disk-source.js';
 import { RequestQueue } from './request-queue.js';
@@ -103,10 +104,7 @@ export class V86Disk implements V86DiskContract {
       throw new Qcow2Error('BAD_ARGUMENT', `disk size ${source.size} is less than one sector of ${SECTOR_BYTES} bytes`);
     }
     if (source.size > MAXIMUM_DISK_BYTES) {
-      throw new Qcow2Error(
-        'LIMIT',
-        `disk size ${source.size} is over ${MAXIMUM_DISK_BYTES}, what v86 can address (2 TiB)`,
-      );
+      throw new Qcow2Error('LIMIT', `disk size ${source.size} is over ${MAXIMUM_DISK_BYTES}, what v86 can address`);
     }
     this.source = source;
     // A part of a sector at the end can't be addressed; the guest sees whole sectors only.
@@ -189,9 +187,7 @@ export class V86Disk implements V86DiskContract {
           this.#stableGeneration = generation;
           resolve();
         },
-        failed: (cause) => {
-          reject(this.#report(cause, 'flush', 0, 0));
-        },
+        failed: (cause) => reject(this.#report(cause, 'flush', 0, 0)),
       });
     });
   }
@@ -248,7 +244,7 @@ export class V86Disk implements V86DiskContract {
     if (!isOwn || typeof generation !== 'number') {
       throw new Qcow2Error(
         'BAD_ARGUMENT',
-        `the machine state was saved with disk "${String(name)}" of ${String(size)} bytes, this one is "${this.name}" of ${this.byteLength}`,
+        `the machine was saved with disk "${String(name)}" of ${String(size)} bytes, not "${this.name}" of ${this.byteLength}`,
       );
     }
     // What is written stays written: the generation never goes back, and what was stable still is.
@@ -336,6 +332,6 @@ export function remoteDisk(remote: RemoteDisk, options?: V86DiskOptions): V86Dis
 
 function asQcow2Error(error: unknown, operation: string, offset: number, length: number): Qcow2Error {
   if (isQcow2Error(error)) return error;
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = reasonOf(error);
   return new Qcow2Error('IO', `${operation} of ${length} bytes at ${offset} failed: ${reason}`, { cause: error });
 }
