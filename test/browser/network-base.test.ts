@@ -28,7 +28,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'qcow2-wasm-network-'));
   const image = join(folder, 'linux.qcow2');
   await writeFile(image, Buffer.concat([await readFile('demo/guest/linux.qcow2'), randomBytes(UNREAD_BYTES)]));
-  execFileSync(process.execPath, ['scripts/split-image.mjs', image, folder]);
+  execFileSync(process.execPath, ['dist/cli/qcow2-split.js', image, folder]);
   site = new SiteServer({ '/images/': folder, '/guest/': 'demo/guest', '/': 'demo/dist' });
   await site.start();
   browser = await launchBrowser();
