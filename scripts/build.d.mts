@@ -1,6 +1,6 @@
 /** Types for the tests that build the programs. */
 
-/** Bundles `qcow2-img.js` and `qcow2-io.js` into `outdir`. */
+/** Bundles the programs, `qcow2-img.js` and the others, into `outdir`. */
 export function buildPrograms(options?: { readonly outdir?: string }): Promise<unknown>;
 
 /** Builds what is stale in dist/. */

@@ -25,7 +25,7 @@ const BROWSER_ENTRIES = ['index', 'opfs', 'v86'];
 const NODE_ENTRY = 'node';
 const WORKER_ENTRY = 'worker';
 const GLOBAL_SCRIPT = { entry: 'global', file: 'qcow2-wasm.global.js', name: 'Qcow2Wasm' };
-const PROGRAMS = ['qcow2-img', 'qcow2-io'];
+const PROGRAMS = ['qcow2-img', 'qcow2-io', 'qcow2-split'];
 const NOTICES = 'dist/THIRD-PARTY-NOTICES.txt';
 const INPUTS = ['src', 'scripts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'];
 
@@ -118,7 +118,7 @@ function buildGlobalScript() {
 }
 
 /**
- * The two programs, into `outdir`. They start faster without white space, and nobody debugs them in a browser. Tests have them
+ * The programs, into `outdir`. They start faster without white space, and nobody debugs them in a browser. Tests have them
  * built into folders of their own.
  */
 export function buildPrograms({ outdir = 'dist/cli' } = {}) {

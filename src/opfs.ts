@@ -144,7 +144,7 @@ const TAKE_OVER_MILLISECONDS = 10_000;
  * Opens a disk in a worker.
  * @throws Qcow2Error `NOT_FOUND`, `IN_USE` (another tab has it, or does not let go of it), `BACKING`, `KEY_NEEDED` and `WRONG_PASSPHRASE` for an encrypted
  * disk, `UNSUPPORTED` (no OPFS here), `WORKER_DIED`, `ABORTED`, `LIMIT` for key slots that ask for too much work; with a base image on a server
- * `NETWORK`, `BASE_CHANGED`; and what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
+ * `NETWORK`, `BASE_CHANGED`, `NOT_FOUND` there, `UNSUPPORTED` (it knows no ranges); and what the engine finds wrong with the image: `NOT_QCOW2`, `BAD_IMAGE`, `CORRUPT`.
  */
 export async function openDisk(options: OpenDiskOptions & TakeOverOptions & WorkerOptions): Promise<OpfsDisk> {
   const { signal } = options;

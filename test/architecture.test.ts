@@ -81,6 +81,7 @@ describe('the command line', () => {
   test('reaches files of the host where nodes are opened and images are made, and where a command is about a file', () => {
     const places = [
       'src/cli/graph/',
+      'src/cli/split/',
       ...['new-image', 'host-room', 'backing-chain'].map((name) => `src/cli/img/${name}.ts`),
       ...['input', 'write'].map((name) => `src/cli/io/${name}.ts`),
       'src/cli/text/messages.ts',

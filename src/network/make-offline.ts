@@ -102,7 +102,8 @@ export async function verifyAll(parts: OfflineParts, { signal, onProgress }: Pre
 
 async function checkRoom({ url, cache, source, estimateRoom }: OfflineParts): Promise<void> {
   const missing = source.geometry.size - cache.keptBytes();
-  const { quota, usage } = (await estimateRoom?.()) ?? {};
+  // A browser that does not tell finds out chunk by chunk.
+  const { quota, usage }: RoomEstimate = (await estimateRoom?.().catch(() => null)) ?? {};
   if (quota === undefined || usage === undefined || missing <= quota - usage) return;
   throw new Qcow2Error(
     'NO_SPACE',

@@ -8,8 +8,9 @@
  *     "parts": ["9f86d081...", ...]        the SHA-256 of each part, in order
  *   }
  *
- * A part is called by its digest, `<first 32 digits>.part`, beside the manifest: equal parts are one file, and a new version of the image
- * leaves the parts of the old one where they were. So each part is known to be right when it arrives, whoever sent it.
+ * A part is called by its digest, `<first 32 digits>.part`, beside the manifest: equal parts are one file, also those of several images in one
+ * folder. So each part is known to be right when it arrives, whoever sent it. A disk stands on one manifest: a new version of the image is
+ * to have another name, or the disks over the old one get no further than what they have.
  */
 import { reasonOf } from '../util/reason-of.js';
 import { sha256 } from '@noble/hashes/sha2.js';

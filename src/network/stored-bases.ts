@@ -25,7 +25,7 @@ export interface StoredBase {
 }
 
 /** Of a file that is being written to while it is looked at. */
-const MOST_LOOKS = 5;
+const MOST_LOOKS = 10;
 
 /**
  * Those opened last come first. Files that keep nothing that can be read, of a crash or of an older layout, are deleted meanwhile.

@@ -18,7 +18,7 @@
  *
  * Requests that change passphrases (`addPassphrase`, `changePassphrase`, `erasePassphrase`) hold nothing back: they derive keys, for
  * seconds, while those that come after them are answered. Among themselves they keep their order. So does `fetchBases`, which may take
- * minutes. A `read` that is cancelled waits for no server any more.
+ * minutes. A `read`, or what writes, that is cancelled waits for no server any more.
  *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */

@@ -19,7 +19,7 @@ describe('the package', () => {
     const wanted = [
       ...['index', 'opfs', 'node', 'worker', 'v86', 'qcow2-wasm.global'].map((name) => `dist/${name}.js`),
       ...['index', 'opfs', 'node', 'worker', 'v86'].map((name) => `dist/types/${name}.d.ts`),
-      ...['dist/kernels.wasm', 'dist/cli/qcow2-img.js', 'dist/cli/qcow2-io.js'],
+      ...['dist/kernels.wasm', 'dist/cli/qcow2-img.js', 'dist/cli/qcow2-io.js', 'dist/cli/qcow2-split.js'],
       ...['README.md', 'CHANGELOG.md', 'LICENSE', 'dist/THIRD-PARTY-NOTICES.txt', 'package.json'],
     ];
     expect(packed.files).toEqual(expect.arrayContaining(wanted));
@@ -48,7 +48,7 @@ describe('the package', () => {
 
   test('runs its programs from where npm puts them', async () => {
     const { spawnSync } = await import('node:child_process');
-    for (const program of ['qcow2-img', 'qcow2-io']) {
+    for (const program of ['qcow2-img', 'qcow2-io', 'qcow2-split']) {
       const done = spawnSync(process.execPath, [join(packed.folder, `dist/cli/${program}.js`), '--version'], {
         encoding: 'utf8',
       });

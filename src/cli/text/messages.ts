@@ -2,7 +2,7 @@
  * What the programs say: text on stdout, messages on stderr, and the errors that become such messages.
  *
  * Messages begin with the names of QEMU's programs, `qemu-img:` and `qemu-io:`, whatever ours were called as. The messages are
- * theirs, word for word, so that scripts (and QEMU's own test suite) that look for them find them.
+ * theirs, word for word, so that scripts (and QEMU's own test suite) that look for them find them. `qcow2-split` is a program of ours alone.
  *
  * Stdout is buffered as by a C library: into a terminal by lines, else in blocks of 4 KiB. Stderr is not. So where both go to one
  * file their order is the one that QEMU's programs have.
@@ -12,7 +12,7 @@ import { isatty } from 'node:tty';
 import { isQcow2Error } from '../../errors.js';
 import { ErrnoError, errnoOf, strerror, type Errno } from './errno.js';
 
-export type ProgramName = 'qemu-img' | 'qemu-io';
+export type ProgramName = 'qemu-img' | 'qemu-io' | 'qcow2-split';
 
 /** Where a command writes to. */
 export interface Console {
