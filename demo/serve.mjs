@@ -5,7 +5,7 @@
  * which its service worker keeps, has taken the new version. One byte range per request is answered (RFC 9110, section 14), of any of its three forms.
  */
 import { once } from 'node:events';
-import { createReadStream, statSync } from 'node:fs';
+import { closeSync, createReadStream, fstatSync, openSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join } from 'node:path';
 import { pipeline } from 'node:stream';
@@ -61,6 +61,8 @@ function whyNotListening(error, port) {
   return `The demo can't be served on port ${port}: ${error.message}`;
 }
 
+/** @typedef {{ path: string, descriptor: number, stats: import('node:fs').Stats }} OpenFile */
+
 /** @type {import('node:http').RequestListener} */
 function answer(request, response) {
   if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -68,12 +70,38 @@ function answer(request, response) {
     return;
   }
   const path = filePath(request.url ?? '/');
-  const stats = path && statSync(path, { throwIfNoEntry: false });
-  if (!stats?.isFile()) {
+  const file = path && openFile(path);
+  if (!file) {
     response.writeHead(404, { 'Content-Type': 'text/plain' }).end('Not found\n');
     return;
   }
-  sendFile(request, response, path, stats);
+  const range = sendHeaders(request, response, file);
+  if (range === null) {
+    closeSync(file.descriptor);
+    response.end();
+    return;
+  }
+  // The stream closes the file. A failure in the middle (the visitor left) ends the connection: there is nobody to tell.
+  const { first, last } = range;
+  pipeline(createReadStream(file.path, { fd: file.descriptor, start: first, end: last }), response, () => {});
+}
+
+/**
+ * Opened once for headers and contents: a file that is replaced meanwhile goes out as it was, under its own ETag.
+ * @param {string} path
+ * @returns {OpenFile | undefined} undefined where there is no such file
+ */
+function openFile(path) {
+  let descriptor;
+  try {
+    descriptor = openSync(path, 'r');
+  } catch {
+    return undefined;
+  }
+  const stats = fstatSync(descriptor);
+  if (stats.isFile()) return { path, descriptor, stats };
+  closeSync(descriptor);
+  return undefined;
 }
 
 /**
@@ -96,37 +124,36 @@ function filePath(url) {
 /**
  * @param {import('node:http').IncomingMessage} request
  * @param {import('node:http').ServerResponse} response
- * @param {string} path
- * @param {import('node:fs').Stats} stats
+ * @param {OpenFile} file
+ * @returns {{ first: number, last: number } | null} the bytes to be sent; null for none
  */
-function sendFile(request, response, path, stats) {
-  const etag = `"${stats.size.toString(16)}-${Math.floor(stats.mtimeMs).toString(16)}"`;
+function sendHeaders(request, response, { path, stats }) {
+  const { size, mtime, mtimeMs, ino } = stats;
+  const etag = `"${[size, Math.floor(mtimeMs * 1000), ino].map((number) => number.toString(16)).join('-')}"`;
   const headers = {
     'Content-Type': CONTENT_TYPES[extname(path)] ?? 'application/octet-stream',
     'Cache-Control': 'no-cache',
     'Accept-Ranges': 'bytes',
-    'Last-Modified': stats.mtime.toUTCString(),
+    'Last-Modified': mtime.toUTCString(),
     ETag: etag,
   };
   if (request.headers['if-none-match'] === etag) {
-    response.writeHead(304, headers).end();
-    return;
+    response.writeHead(304, headers);
+    return null;
   }
   const ifRange = request.headers['if-range'];
-  const range = ifRange === undefined || ifRange === etag ? parseRange(request.headers.range, stats.size) : 'whole';
+  // A range is of a GET; HEAD tells of the whole file.
+  const asked =
+    request.method === 'GET' && (ifRange === undefined || ifRange === etag) ? request.headers.range : undefined;
+  const range = parseRange(asked, size);
   if (range === 'unsatisfiable') {
-    response.writeHead(416, { ...headers, 'Content-Range': `bytes */${stats.size}` }).end();
-    return;
+    response.writeHead(416, { ...headers, 'Content-Range': `bytes */${size}` });
+    return null;
   }
-  const { first, last } = range === 'whole' ? { first: 0, last: stats.size - 1 } : range;
-  if (range !== 'whole') headers['Content-Range'] = `bytes ${first}-${last}/${stats.size}`;
+  const { first, last } = range === 'whole' ? { first: 0, last: size - 1 } : range;
+  if (range !== 'whole') headers['Content-Range'] = `bytes ${first}-${last}/${size}`;
   response.writeHead(range === 'whole' ? 200 : 206, { ...headers, 'Content-Length': last - first + 1 });
-  if (request.method === 'HEAD' || last < first) {
-    response.end();
-    return;
-  }
-  // A failure in the middle (the visitor left, the file went away) ends the connection: there is nobody to tell.
-  pipeline(createReadStream(path, { start: first, end: last }), response, () => {});
+  return request.method === 'HEAD' || last < first ? null : { first, last };
 }
 
 /**

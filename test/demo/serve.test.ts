@@ -1,5 +1,5 @@
 /** The demo's web server, through real requests to it. The file asked for is one that is always in demo/guest/. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { serve } from '../../demo/serve.mjs';
@@ -82,6 +82,43 @@ describe('the demo server', () => {
     const response = await get(PATH, {}, 'HEAD');
     expect(response.headers.get('content-length')).toBe(String(FILE.length));
     expect(await response.text()).toBe('');
+  });
+
+  test('tells of the whole file where HEAD asks for a range, which is of a GET', async () => {
+    const response = await get(PATH, { Range: 'bytes=0-0' }, 'HEAD');
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-length')).toBe(String(FILE.length));
+  });
+
+  test.each([
+    ['guest/applets.txt', 'text/plain; charset=utf-8'],
+    ['guest/make-guest.mjs', 'text/javascript; charset=utf-8'],
+    ['guest/trimmed-kernel.config', 'application/octet-stream'],
+  ])('has for %s the type %s', async (path, type) => {
+    expect((await get(path)).headers.get('content-type')).toBe(type);
+  });
+
+  test('gives a file another strong ETag when another one of the same size and time is put in its place', async () => {
+    const name = `serve-test-${process.pid}`;
+    const file = new URL(`../../demo/guest/${name}`, import.meta.url);
+    const next = new URL(`../../demo/guest/${name}-next`, import.meta.url);
+    const moment = new Date('2024-01-01');
+    const etag = async (): Promise<string> => (await get(`guest/${name}`)).headers.get('etag') ?? '';
+    try {
+      for (const [path, text] of [
+        [file, 'one'],
+        [next, 'two'],
+      ] as const) {
+        writeFileSync(path, text);
+        utimesSync(path, moment, moment);
+      }
+      const first = await etag();
+      renameSync(next, file);
+      expect(first).toMatch(/^"[^"]+"$/);
+      expect(await etag()).not.toBe(first);
+    } finally {
+      for (const path of [file, next]) rmSync(path, { force: true });
+    }
   });
 
   test('refuses other methods', async () => {
