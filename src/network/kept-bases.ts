@@ -59,7 +59,7 @@ export class KeptBases {
     if (shared === null) return null;
     return this.#claimed(shared, () => {
       const file = CacheFile.open(shared.storage) ?? CacheFile.create(shared.storage, geometry, label);
-      file.notes.lastUsed = Date.now();
+      noteUse(file);
       return { file, shared };
     });
   }
@@ -102,7 +102,7 @@ export class KeptBases {
       return await this.#claimed(shared, () => {
         const file = CacheFile.open(shared.storage);
         if (file === null) return null;
-        file.notes.lastUsed = Date.now();
+        noteUse(file);
         return { file, shared };
       });
     } catch (error) {
@@ -128,6 +128,15 @@ export class KeptBases {
 
 function baseFilePrefix(url: string): string {
   return `${digestText(new TextEncoder().encode(url)).slice(0, 24)}-`;
+}
+
+/** A base is of use also where that can't be written down. */
+function noteUse({ notes }: CacheFile): void {
+  try {
+    notes.lastUsed = Date.now();
+  } catch (error) {
+    if (!isQcow2Error(error)) throw error;
+  }
 }
 
 function closeShared(shared: SharedFile): void {

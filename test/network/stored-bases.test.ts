@@ -60,6 +60,17 @@ describe('the bases that are kept', () => {
     base.close();
   });
 
+  it('open also where it can not be written down when', async () => {
+    const [server, bases] = [served(), new MemoryBases()];
+    const first = await open(hostOn(server, bases));
+    await first.makeAvailableOffline();
+    first.close();
+    bases.quota = 0;
+    server.fault = () => ({ kind: 'unreachable' });
+    const second = await open(hostOn(server, bases), { pin: 'etag:"v1"' });
+    expect((await readAt(second, 5 * CHUNK, 1))[0]).toBe(patternBytes(SIZE)[5 * CHUNK]);
+  });
+
   it('are none where nothing is kept', async () => {
     expect(await listStoredBases(null)).toEqual([]);
     await removeStoredBase(null, { url: URL_OF_BASE, identity: 'etag:"v1"' });
