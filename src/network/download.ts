@@ -22,7 +22,8 @@ export interface DownloadOptions {
 /** @param url absolute. @throws Qcow2Error `NETWORK`, `NOT_FOUND`, `ABORTED`; the stream fails with these, too. */
 export async function openDownload(url: string, options: DownloadOptions): Promise<Download> {
   const { signal, fetch = hostFetch, stallMilliseconds = DEFAULT_PATIENCE.stallMilliseconds } = options;
-  const answer = await sendRequest(fetch, { url, signal, stallMilliseconds });
+  const patience = { ...DEFAULT_PATIENCE, stallMilliseconds };
+  const answer = await sendRequest(fetch, { url, signal, bytes: null, patience, isReadable: false });
   if (answer.status !== 200) {
     answer.end();
     throw statusFailure(url, answer.status);

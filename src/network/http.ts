@@ -20,8 +20,8 @@ export interface HttpRequest {
   readonly method?: 'GET' | 'HEAD';
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
-  /** Of the answer at most, as far as it is of use: how long it may take goes by them. */
-  readonly bytes: number;
+  /** Of the answer at most, as far as it is of use: how long it may take goes by them. Null for one that takes as long as its reader. */
+  readonly bytes: number | null;
   readonly patience: Pick<Patience, 'stallMilliseconds' | 'slowestBytesPerSecond'>;
   /** The page has read answers of this server before. */
   readonly isReadable: boolean;
@@ -87,16 +87,18 @@ class StallWatch {
   stalled: FetchFailure | null = null;
   readonly #ending = new AbortController();
   readonly #request: HttpRequest;
-  readonly #wholeTimer: ReturnType<typeof setTimeout>;
+  readonly #wholeTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(request: HttpRequest) {
     this.#request = request;
     const { url, bytes, patience } = request;
-    // Not to be tripped by a server that sends a byte now and then.
-    const milliseconds = patience.stallMilliseconds + (bytes / patience.slowestBytesPerSecond) * 1000;
-    this.#wholeTimer = setTimeout(() => {
-      this.#giveUp(`${url}: ${bytes} bytes had not come after ${milliseconds / 1000} s`);
-    }, milliseconds);
+    if (bytes !== null) {
+      // Not to be tripped by a server that sends a byte now and then.
+      const milliseconds = patience.stallMilliseconds + (bytes / patience.slowestBytesPerSecond) * 1000;
+      this.#wholeTimer = setTimeout(() => {
+        this.#giveUp(`${url}: ${bytes} bytes had not come after ${milliseconds / 1000} s`);
+      }, milliseconds);
+    }
     this.signal = AbortSignal.any([request.signal, this.#ending.signal]);
   }
 

@@ -16,7 +16,7 @@ import { launchBrowser, showConsoleOnFailure, type TestBrowser } from './harness
 import { SiteServer } from './site-server.js';
 import { forgetAll, forgetBases, storedFiles } from './stored-files.js';
 
-const PATIENCE = { timeout: 30_000 };
+const PATIENCE = { timeout: 60_000 };
 
 let browser: TestBrowser;
 let folder: string;

@@ -20,7 +20,7 @@ import { SiteServer } from './site-server.js';
 const NO_GUEST = '?base=images/none.qcow2';
 /** An empty disk: the machine runs, and finds nothing to boot. */
 const EMPTY_DISK = '?base=images/empty.qcow2';
-const PATIENCE = { timeout: 30_000 };
+const PATIENCE = { timeout: 60_000 };
 
 let browser: TestBrowser;
 let folder: string;
