@@ -40,7 +40,7 @@ export class OpfsSnapshots implements RemoteSnapshots {
   }
 
   /**
-   * Requests on the disk itself, writes too, are served meanwhile; those on its snapshots, and exports, wait. Ended by its
+   * Requests on the disk itself, writes too, are served meanwhile, also while this waits for an export; those on its snapshots wait. Ended by its
    * signal it rejects with `ABORTED`, and the snapshot is there as before.
    */
   async delete(id: string, options: JobOptions = {}): Promise<void> {

@@ -8,13 +8,9 @@
  *                    <-------------------------   { id, progress }     any number
  *                    <-------------------------   { id, value } or { id, error }, exactly one
  *
- * Two requests are jobs of many steps, and some that came after them may be answered between two of these:
- *
- *   export           of one moment: what changes nothing that it looks at (`read`, `flush`, `stats`, `listSnapshots`,
- *                    `readVmState`, `listBitmaps`)
- *   deleteSnapshot   changes nothing that the disk holds: all requests on the disk itself, writes too
- *
- * The first request that must wait holds back all that come after it, so no answer tells of the detour.
+ * Some requests are jobs of many steps. Between two of these, requests that came after them are answered where no answer can tell of the
+ * detour (`passing.ts`): while a snapshot is deleted, or the disk of a moment exported, all requests on the disk itself, writes too. The first
+ * request that must wait holds back all that come after it, but for a job: that lets the same pass as when it runs.
  *
  * Requests that change passphrases (`addPassphrase`, `changePassphrase`, `erasePassphrase`) hold nothing back: they derive keys, for
  * seconds, while those that come after them are answered. Among themselves they keep their order. So does `fetchBases`, which may take

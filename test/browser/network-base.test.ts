@@ -37,7 +37,7 @@ beforeAll(async () => {
   await writeFile(image, Buffer.concat([content, randomBytes(UNREAD_BYTES)]));
   const format = { format: 'qcow2-wasm boot profile', version: 1, size: guestBytes + UNREAD_BYTES };
   await writeFile(`${image}.profile.json`, JSON.stringify({ ...format, touched: [[0, guestBytes]] }));
-  execFileSync(process.execPath, ['scripts/split-image.mjs', image, folder]);
+  execFileSync(process.execPath, ['dist/cli/qcow2-split.js', image, folder]);
   site = new SiteServer({ '/images/': folder, '/guest/': 'demo/guest', '/': 'demo/dist' });
   await site.start();
   browser = await launchBrowser();
