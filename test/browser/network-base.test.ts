@@ -12,7 +12,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkOverlay } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
 import { launchBrowser, showConsoleOnFailure, type TestBrowser } from './harness.js';
@@ -26,6 +26,8 @@ const PAGE = '?base=images/linux.qcow2&profile=images/linux.qcow2.profile.json';
 let site: SiteServer;
 let browser: TestBrowser;
 let folder: string;
+/** What a test that failed has left open, the next one must not find in use. */
+const opened: GuestPage[] = [];
 /** Of the image that a boot has a use for. */
 let guestBytes: number;
 
@@ -56,6 +58,10 @@ beforeEach(() => {
   site.etag = '"first"';
 });
 
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map(({ page }) => page.close()));
+});
+
 showConsoleOnFailure(() => browser);
 
 /** Bytes of the base that the guest has read, in units of 64 KiB. */
@@ -64,9 +70,15 @@ async function bytesRead(page: Page): Promise<number> {
   return touched.reduce((sum, [, length]) => sum + length, 0);
 }
 
+async function open(query: string): Promise<GuestPage> {
+  const guest = await GuestPage.open(browser, `${site.url}/${query}`);
+  opened.push(guest);
+  return guest;
+}
+
 /** Boots to the shell. */
 async function boot(query: string): Promise<GuestPage> {
-  const guest = await GuestPage.open(browser, `${site.url}/${query}`);
+  const guest = await open(query);
   await guest.booted();
   return guest;
 }
@@ -161,7 +173,7 @@ describe('a site whose server is unwell', () => {
       if (nth === 6) site.etag = '"second"';
       return null;
     };
-    const { page } = await GuestPage.open(browser, `${site.url}/${PAGE}`);
+    const { page } = await open(PAGE);
     const notice = page.locator('#notice');
     await notice.filter({ hasText: 'BASE_CHANGED' }).waitFor({ timeout: 120_000 });
     const words = await notice.innerText();
