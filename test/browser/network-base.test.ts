@@ -131,6 +131,7 @@ describe('a site whose server knows ranges', () => {
   it('boots again without a byte or a question, and without a server once it was made available offline', async () => {
     const guest = await boot(PAGE);
     expect(site.baseRequests).toBe(0);
+    expect(site.profileRequests).toBe(0);
     expect(await guest.run('cat /root/kept')).toBe('kept');
     await makeAvailableOffline(guest);
     expect(site.baseBytes).toBeGreaterThan(UNREAD_BYTES / 2);
