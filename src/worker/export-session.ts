@@ -83,8 +83,9 @@ export class ExportSession {
     try {
       const image = this.#image;
       const job: ExportJob = await settle(() => exportJob(image, file, content, { encryption, moment }));
-      const isFree = moment !== null || isOfSnapshot(content);
-      return (await carryOut<IncrementToken | void>(job, turns.of(isFree ? 'exportOfMoment' : 'export'))) ?? null;
+      const kind = moment !== null || isOfSnapshot(content) ? 'exportOfMoment' : 'export';
+      const token = await carryOut<IncrementToken | void>(job, turns.of(kind), turns.whileLoading(kind));
+      return token ?? null;
     } finally {
       file.close();
     }

@@ -22,7 +22,7 @@ import { duplicateFile } from './duplicate-file.js';
 import { FileIntake } from './file-intake.js';
 import { checkFileName } from './file-names.js';
 import type { OpenDirectory } from './image-files.js';
-import { throwIfCancelled, type BetweenSteps, type JobTurns } from './job.js';
+import { throwIfCancelled, type BetweenSteps, type JobTurns, type WhileLoading } from './job.js';
 import { KeySlotLane } from './key-slot-lane.js';
 import { nextTask } from './next-task.js';
 import { BESIDE_THE_QUEUE, takePassing, type JobKind } from './passing.js';
@@ -92,6 +92,8 @@ class Server {
   /** Of what has asked for a signal, and of what waits and has been cancelled. */
   readonly #cancels = new Map<number, AbortController>();
   #idle = false;
+  /** Tells a job that waits for a server that something has arrived. */
+  #wake: () => void = () => {};
   #session: DiskSession | null = null;
   #cleaning: ReturnType<typeof setInterval> | undefined;
   #intake: FileIntake | null = null;
@@ -116,6 +118,7 @@ class Server {
       return;
     }
     this.#waiting.push(message);
+    this.#wake();
     if (this.#idle) void this.#carryOutWaiting();
   }
 
@@ -298,7 +301,30 @@ class Server {
 
   #turnsOf(id: number): JobTurns {
     const aside = this.#turnsAside();
-    return { of: (kind) => this.#betweenSteps(kind, id), aside, signal: this.#signal(id) };
+    const signal = this.#signal(id);
+    const whileLoading =
+      (kind: JobKind): WhileLoading =>
+      (load) =>
+        this.#passWhile(kind, load(signal));
+    return { of: (kind) => this.#betweenSteps(kind, id), whileLoading, aside, signal };
+  }
+
+  /** Answers what may pass `job` until `load` has ended, and then as that has. */
+  async #passWhile(job: JobKind, load: Promise<void>): Promise<void> {
+    const state = { isLoading: true };
+    const ended = load.finally(() => {
+      state.isLoading = false;
+    });
+    // Looked at below, also where it fails while something else is answered.
+    ended.catch(() => undefined);
+    while (state.isLoading) {
+      await this.#letPass(job);
+      const arrived = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      if (state.isLoading) await Promise.race([ended, arrived]);
+    }
+    await ended;
   }
 
   /** Tells the progress, and now and then looks at what has arrived. */

@@ -387,3 +387,31 @@ describe('what is kept of base images', () => {
     expect(await client.call({ kind: 'listBases' })).toEqual([]);
   });
 });
+
+describe('an export that waits for a server', () => {
+  it('holds nothing back that the disk can do without it, and fails alone', async () => {
+    const visit = site();
+    const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
+    const disk = new OpfsDisk(client, await client.call(openRequest(OVERLAY)));
+    visit.server.fault = () => ({ kind: 'silent' });
+    const order: string[] = [];
+    const exported = client.call({ kind: 'export', content: { of: 'disk', snapshots: false } });
+    const failed = exported.catch((error: unknown) => {
+      order.push('export');
+      return error;
+    });
+    await disk.write(0, new Uint8Array(65_536).fill(0x5a));
+    order.push('write');
+    expectSameBytes(await disk.read(0, 65_536), new Uint8Array(65_536).fill(0x5a), 'what was written');
+    order.push('read');
+    expect(await failed).toMatchObject({ code: 'NETWORK' });
+    expect(order).toEqual(['write', 'read', 'export']);
+    visit.server.fault = () => null;
+    const { blob } = await client.call({ kind: 'export', content: { of: 'disk', snapshots: false } });
+    const copy = openImage(new MemoryStorage(new Uint8Array(await blob.arrayBuffer())), { readOnly: true });
+    const bytes = new Uint8Array(SIZE);
+    copy.read(0, bytes);
+    expectSameBytes(bytes, patternBytes(SIZE).fill(0x5a, 0, 65_536), 'the export');
+    expect(await disk.snapshots.list()).toEqual([]);
+  });
+});
