@@ -79,6 +79,15 @@ export function showPoweredOff(restart: () => void): void {
   });
 }
 
+/** The address names a disk that is not there. */
+export function showMissingDisk(name: string, actions: readonly NoticeAction[]): void {
+  showNotice({
+    title: `There is no disk “${name}” in this browser`,
+    advice: 'The address of this page names it. It was renamed or deleted, or is in another browser.',
+    actions,
+  });
+}
+
 /** The page can't go on. `reset` is offered where a fresh disk would help. */
 export function showFatal(error: unknown, reset: () => void): void {
   const what = messageOf(error);
