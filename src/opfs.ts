@@ -22,6 +22,13 @@ import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file
 import { checkFileName } from './worker/file-names.js';
 import type { Compression } from './worker/export-content.js';
 import type { JobOptions } from './worker/job-options.js';
+import {
+  checkRawSize,
+  openImageSource,
+  recognized,
+  type ImageFormat,
+  type ImageSource,
+} from './worker/image-source.js';
 import type { AllowedBase } from './worker/network-bases.js';
 import type { ExportedIncrement, ExportIncrementOptions } from './worker/opfs-bitmaps.js';
 import { OpfsDisk, type ExportOptions } from './worker/opfs-disk.js';
@@ -45,6 +52,8 @@ export type {
   ExportedIncrement,
   ExportIncrementOptions,
   ExportOptions,
+  ImageFormat,
+  ImageSource,
   JobOptions,
   LocalDisk,
   NewDisk,
@@ -157,26 +166,43 @@ export async function openLocalDisk(options: OpenDiskOptions): Promise<LocalDisk
   return openDiskFile(files, { ...request, signal: options.signal, network });
 }
 
+export interface ImportOptions extends JobOptions {
+  /** Told by the first bytes unless given: what has no mark, and is whole sectors, is a raw image. */
+  readonly format?: ImageFormat;
+  /** Bytes in all of a `ReadableStream`, if known: fewer are an `IO` error. */
+  readonly total?: number;
+}
+
 /**
- * Puts a qcow2 from elsewhere, say from the visitor's computer, in place of the disk `name`, if it opens. The old disk is
- * untouched until the new one is complete, and stays when anything fails or the browser crashes.
+ * Puts an image from elsewhere, say from the visitor's computer or a server, in place of the disk `name`, if it opens and a check finds it
+ * sound. A raw image becomes a qcow2 on the way, in which zeroes take no room. The old disk is untouched until the new one is complete, and
+ * stays when anything fails or the browser crashes.
  *
  * A disk that is open, in this page too, gives `IN_USE`: import under another name, close the disk, then `renameFile`.
- * @param location `backing` lists the files of the folder that the image may name as its backing file; by default none.
- * @throws Qcow2Error as `openDisk`, and `NO_SPACE`, `IO`, `ABORTED`.
+ * @param location `backing` lists what the image may name as its backing file, as in `openDisk`; by default nothing.
+ * @param source a blob, a URL (a string is one, too, and may be relative to the page), a response, or a stream.
+ * @throws Qcow2Error as `openDisk`, and `CORRUPT`, `NOT_QCOW2` or `UNSUPPORTED` for what is no such image, `NETWORK`, `NOT_FOUND` (on the
+ * server), `NO_SPACE`, `IO`, `ABORTED`.
  */
 export async function importImage(
-  location: FileLocation & WorkerOptions & { readonly backing?: readonly string[] },
-  image: Blob,
-  options: JobOptions = {},
+  location: FileLocation & WorkerOptions & Pick<OpenDiskOptions, 'backing'>,
+  source: ImageSource | string,
+  options: ImportOptions = {},
 ): Promise<DiskInfo> {
   const { directory, name } = address(location);
-  const backing = location.backing ?? [];
+  const allowed = allowedNames(location.backing ?? []);
+  const { signal = new AbortController().signal, total = null } = options;
+  const given = typeof source === 'string' ? new URL(absoluteUrl(source)) : source;
   return withWorker(location, async (client) => {
+    const opened = await openImageSource(given, { total, signal });
+    const { format, source: stream } =
+      options.format === undefined ? await recognized(opened) : { format: options.format, source: opened };
     // What is no image at all is refused before it is copied.
-    await client.call({ kind: 'inspect', directory, blob: image, backing });
-    const source = { stream: image.stream(), total: image.size };
-    const info = await storeStream(client, { directory, name }, source, { ...options, image: { backing } });
+    if (given instanceof Blob && format === 'qcow2') {
+      await client.call({ kind: 'inspect', directory, blob: given, ...allowed });
+    }
+    const raw = format === 'raw' && { convert: 'raw' as const, ...(!options.format && { checkLength: checkRawSize }) };
+    const info = await storeStream(client, { directory, name }, stream, { ...options, ...raw, image: allowed });
     if (info === null) throw new Qcow2Error('IO', 'the worker did not say what it stored');
     return info;
   });
@@ -270,14 +296,15 @@ function allowedNames(backing: readonly (string | NetworkBase)[]): Pick<OpenRequ
 
 /** With absolute URLs: a worker that was started from a Blob has no address of its own. */
 function allowedBase({ url, profile, ...base }: NetworkBase): AllowedBase {
-  const from = globalThis.document?.baseURI ?? globalThis.location?.href;
-  const absolute = (given: string | URL): string => {
-    if (URL.canParse(given.toString(), from)) return new URL(given, from).href;
-    throw new Qcow2Error('BAD_ARGUMENT', `the base image's URL ${JSON.stringify(given.toString())} is none`);
-  };
   const isAddress = typeof profile === 'string' || profile instanceof URL;
-  const ahead = profile === undefined ? {} : { profile: isAddress ? absolute(profile) : profile };
-  return { ...base, url: absolute(url), ...ahead };
+  const ahead = profile === undefined ? {} : { profile: isAddress ? absoluteUrl(profile) : profile };
+  return { ...base, url: absoluteUrl(url), ...ahead };
+}
+
+function absoluteUrl(given: string | URL): string {
+  const from = globalThis.document?.baseURI ?? globalThis.location?.href;
+  if (URL.canParse(given.toString(), from)) return new URL(given, from).href;
+  throw new Qcow2Error('BAD_ARGUMENT', `the image's URL ${JSON.stringify(given.toString())} is none`);
 }
 
 /** A worker for one job. */

@@ -20,7 +20,7 @@ import type { Storage } from '../storage/storage.js';
 import { Claims } from './claims.js';
 import type { ImageFiles } from './image-files.js';
 import { NetworkBases } from './network-bases.js';
-import type { NewDisk, OpenRequest } from './protocol.js';
+import type { AllowedFiles, NewDisk, OpenRequest } from './protocol.js';
 import type { DiskInfo } from './remote-disk.js';
 
 const SECTOR_BYTES = 512;
@@ -112,10 +112,10 @@ async function openImageFile(opening: Opening, claims: Claims): Promise<Qcow2Ima
 export async function inspectImage(
   files: ImageFiles,
   storage: Storage,
-  options: { readonly name: string; readonly backing: readonly string[] },
+  options: AllowedFiles & { readonly name: string; readonly network?: NetworkHost | undefined },
 ): Promise<DiskInfo> {
   const claims = new Claims(files);
-  const bases = new NetworkBases(null, []);
+  const bases = new NetworkBases(options.network ?? null, options.bases ?? []);
   try {
     // What it holds is not asked for, so it may stay locked.
     const locked = { readOnly: storage.readOnly, backing: options.backing, bases, encryption: null };
@@ -124,6 +124,7 @@ export async function inspectImage(
     image.close();
     return info;
   } finally {
+    bases.close();
     claims.release();
   }
 }

@@ -3,34 +3,44 @@
  *
  * Invariant: until `commit` has returned, the file that had the name is as it was.
  */
-import { Qcow2Error } from '../errors.js';
-import type { Storage } from '../storage/storage.js';
-import { inspectImage } from './disk-file.js';
+import type { NetworkHost } from '../network/open-base.js';
 import type { Claim, ImageFiles } from './image-files.js';
-import type { Bytes, StoreCommitRequest } from './protocol.js';
+import { PlainSink, RawImageSink, type IntakeSink } from './intake-sinks.js';
+import type { BetweenSteps } from './job.js';
+import type { Bytes, StoreBeginRequest, StoreCommitRequest } from './protocol.js';
 import type { DiskInfo } from './remote-disk.js';
+import { verifyImage } from './verify-image.js';
+
+interface IntakeParts {
+  readonly name: string;
+  readonly claim: Claim;
+  readonly temporary: string;
+  readonly sink: IntakeSink;
+}
+
+/** How an intake ends well. */
+export interface CommitTools {
+  readonly network: NetworkHost | undefined;
+  readonly between: BetweenSteps;
+}
 
 export class FileIntake {
   readonly #files: ImageFiles;
-  readonly #name: string;
-  readonly #claim: Claim;
-  readonly #temporary: string;
-  readonly #storage: Storage;
+  readonly #parts: IntakeParts;
 
-  private constructor(files: ImageFiles, target: { name: string; claim: Claim; temporary: string; storage: Storage }) {
+  private constructor(files: ImageFiles, parts: IntakeParts) {
     this.#files = files;
-    this.#name = target.name;
-    this.#claim = target.claim;
-    this.#temporary = target.temporary;
-    this.#storage = target.storage;
+    this.#parts = parts;
   }
 
   /** @throws Qcow2Error `IN_USE` when somebody has the file of that name open. */
-  static async begin(files: ImageFiles, name: string): Promise<FileIntake> {
+  static async begin(files: ImageFiles, { name, convert }: StoreBeginRequest): Promise<FileIntake> {
     const claim = await files.claim(name, 'write');
     try {
       const temporary = (await files.createTemporary()).name;
-      return new FileIntake(files, { name, claim, temporary, storage: await files.open(temporary, 'read-write') });
+      const storage = await files.open(temporary, 'read-write');
+      const sink = convert === 'raw' ? new RawImageSink(storage) : new PlainSink(storage);
+      return new FileIntake(files, { name, claim, temporary, sink });
     } catch (error) {
       claim.release();
       throw error;
@@ -38,17 +48,19 @@ export class FileIntake {
   }
 
   append(bytes: Bytes): void {
-    this.#storage.write(this.#storage.size, bytes);
+    this.#parts.sink.append(bytes);
   }
 
   /** Ends the intake, also when it fails. */
-  async commit(image: StoreCommitRequest['image']): Promise<DiskInfo | null> {
+  async commit(image: StoreCommitRequest['image'], { network, between }: CommitTools): Promise<DiskInfo | null> {
+    const { name, claim, temporary, sink } = this.#parts;
     try {
-      this.#storage.flush();
-      this.#storage.close();
-      const info = image === null ? null : await this.#inspect(image.backing);
-      await this.#files.replace(this.#temporary, this.#name);
-      this.#claim.release();
+      sink.finish();
+      const files = this.#files;
+      const candidate = image && { files, name, temporary, allowed: image, network };
+      const info = candidate && (await verifyImage(candidate, between));
+      await files.replace(temporary, name);
+      claim.release();
       return info;
     } catch (error) {
       await this.abandon();
@@ -57,20 +69,12 @@ export class FileIntake {
   }
 
   async abandon(): Promise<void> {
+    const { claim, temporary, sink } = this.#parts;
     try {
-      this.#storage.close();
-      await this.#files.remove(this.#temporary);
+      sink.abandon();
+      await this.#files.remove(temporary);
     } finally {
-      this.#claim.release();
+      claim.release();
     }
-  }
-
-  /** Opened to be written, as a disk is: an image that could only be read must not replace one that can be used. */
-  async #inspect(backing: readonly string[]): Promise<DiskInfo> {
-    if (backing.includes(this.#name)) {
-      throw new Qcow2Error('BAD_ARGUMENT', `"${this.#name}" can't be its own backing file`);
-    }
-    const storage = await this.#files.open(this.#temporary, 'read-write');
-    return inspectImage(this.#files, storage, { name: this.#name, backing });
   }
 }

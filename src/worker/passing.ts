@@ -6,8 +6,8 @@
  */
 import type { RequestKind, RequestMessage } from './protocol.js';
 
-/** `exportOfMoment`: an export of what a snapshot holds. `duplicate` is of a worker that has no disk open. */
-export type JobKind = 'export' | 'exportOfMoment' | 'deleteSnapshot' | 'duplicate';
+/** `exportOfMoment`: an export of what a snapshot holds. `onFiles`: what a worker does that has no disk open. */
+export type JobKind = 'export' | 'exportOfMoment' | 'deleteSnapshot' | 'onFiles';
 
 /** What is begun in its turn, and not waited for. */
 const BESIDE = [
@@ -41,7 +41,7 @@ const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
   ]),
   /** The same; what looks at the snapshots, or changes which there are, waits until it is clear whether this one is there. */
   deleteSnapshot: new Set<RequestKind>(OF_THE_DISK),
-  duplicate: new Set<RequestKind>(),
+  onFiles: new Set<RequestKind>(),
 };
 
 /** How requests that wait are passed, by their kind, where they are jobs. */

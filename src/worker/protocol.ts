@@ -240,17 +240,24 @@ export interface CloseRequest {
   readonly kind: 'close';
 }
 
+/** What an image may name as its backing file: files of the same folder, and base images on servers. */
+export interface AllowedFiles {
+  readonly backing: readonly string[];
+  readonly bases?: readonly AllowedBase[];
+}
+
 /** Opens a blob as a qcow2 without storing it. */
-export interface InspectRequest {
+export interface InspectRequest extends AllowedFiles {
   readonly kind: 'inspect';
   readonly directory: string;
   readonly blob: Blob;
-  readonly backing: readonly string[];
 }
 
 /** Starts to take a file in, under a temporary name. The target is claimed until `storeCommit` or `storeAbandon`. */
 export interface StoreBeginRequest extends FileAddress {
   readonly kind: 'storeBegin';
+  /** What arrives is a raw image, and is stored as a qcow2. */
+  readonly convert?: 'raw';
 }
 
 export interface StoreAppendRequest {
@@ -258,10 +265,10 @@ export interface StoreAppendRequest {
   readonly bytes: Bytes;
 }
 
-/** Puts the file in place of the one of that name, in one step. `image`: only if it opens as a qcow2. */
+/** Puts the file in place of the one of that name, in one step. `image`: only if it opens as a qcow2, and a check finds it sound. */
 export interface StoreCommitRequest {
   readonly kind: 'storeCommit';
-  readonly image: { readonly backing: readonly string[] } | null;
+  readonly image: AllowedFiles | null;
 }
 
 export interface StoreAbandonRequest {

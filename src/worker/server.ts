@@ -191,21 +191,22 @@ class Server {
     changePassphrase: (request, id) => this.#changeKeySlots(id, changePassphrase, request),
     erasePassphrase: (request, id) => this.#changeKeySlots(id, erasePassphrase, request).then(nothing),
     close: () => this.#close(),
-    inspect: async ({ directory, blob, backing }) => {
+    inspect: async ({ directory, blob, ...allowed }) => {
       const files = await this.#openDirectory(directory);
-      return inspectImage(files, new BlobStorage(blob), { name: 'the image', backing });
+      return inspectImage(files, new BlobStorage(blob), { name: 'the image', ...allowed, network: this.#network });
     },
-    storeBegin: async ({ directory, name }) => {
-      checkFileName(name);
+    storeBegin: async (request) => {
+      checkFileName(request.name);
       if (this.#intake !== null) throw new Qcow2Error('BAD_ARGUMENT', 'this worker is storing a file already');
-      this.#intake = await FileIntake.begin(await this.#openDirectory(directory), name);
+      this.#intake = await FileIntake.begin(await this.#openDirectory(request.directory), request);
       return null;
     },
     storeAppend: ({ bytes }) => {
       this.#currentIntake().append(bytes);
       return null;
     },
-    storeCommit: ({ image }) => this.#takeIntake().commit(image),
+    storeCommit: ({ image }, id) =>
+      this.#takeIntake().commit(image, { network: this.#network, between: this.#betweenSteps('onFiles', id) }),
     storeAbandon: () => this.#takeIntake().abandon().then(nothing),
     delete: async ({ directory, name }) => {
       checkFileName(name);
@@ -215,7 +216,7 @@ class Server {
       return null;
     },
     rename: (request) => this.#rename(request),
-    duplicate: (request, id) => this.#duplicate(request, this.#betweenSteps('duplicate', id)).then(nothing),
+    duplicate: (request, id) => this.#duplicate(request, this.#betweenSteps('onFiles', id)).then(nothing),
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
   };
 

@@ -14,24 +14,37 @@ export interface StreamSource {
   readonly total: number | null;
 }
 
-/** @throws Qcow2Error `IN_USE`, `NO_SPACE`, `IO`, `ABORTED`, and what the check of an image finds; the old file stays then. */
+export interface StoreOptions extends JobOptions {
+  readonly image: StoreCommitRequest['image'];
+  /** What arrives is a raw image, and is stored as a qcow2. */
+  readonly convert?: 'raw' | undefined;
+  /** Looks at how much has arrived, when all has. Ends the storing by throwing. */
+  readonly checkLength?: ((bytes: number) => void) | undefined;
+}
+
+/** @throws Qcow2Error `IN_USE`, `NO_SPACE`, `IO`, `ABORTED`, what the stream fails with where that is one, and what the check of an image finds; the old file stays then. */
 export async function storeStream(
   client: WorkerClient,
   target: FileAddress,
   source: StreamSource,
-  options: JobOptions & { readonly image: StoreCommitRequest['image'] },
+  options: StoreOptions,
 ): Promise<DiskInfo | null> {
   const reader = source.stream.getReader();
   try {
-    await client.call({ kind: 'storeBegin', directory: target.directory, name: target.name });
+    const { image, convert, onProgress, signal, checkLength } = options;
+    await client.call({ kind: 'storeBegin', ...target, ...(convert && { convert }) });
+    let length: number;
     try {
-      await sendAll(client, target, { reader, total: source.total }, options);
+      length = await sendAll(client, target, { reader, total: source.total }, options);
+      checkLength?.(length);
     } catch (error) {
       // What can't be removed now is removed when the folder is opened the next time.
       await client.call({ kind: 'storeAbandon' }).catch(() => undefined);
       throw error;
     }
-    return await client.call({ kind: 'storeCommit', image: options.image });
+    const checking = { done: length, total: length, what: `checking ${target.name}` };
+    const told = onProgress && { onProgress: () => onProgress(checking) };
+    return await client.call({ kind: 'storeCommit', image }, { ...told, ...(signal && { signal }) });
   } finally {
     // Does nothing after the end of the stream; before it, the download need not go on.
     await reader.cancel().catch(() => undefined);
@@ -48,7 +61,7 @@ async function sendAll(
   target: FileAddress,
   { reader, total }: OpenSource,
   options: JobOptions,
-): Promise<void> {
+): Promise<number> {
   let done = 0;
   for (;;) {
     if (options.signal?.aborted) throw new Qcow2Error('ABORTED', `storing ${target.name} was ended by its AbortSignal`);
@@ -62,13 +75,19 @@ async function sendAll(
   if (total !== null && done !== total) {
     throw new Qcow2Error('IO', `${target.name}: ${done} bytes arrived of ${total}`);
   }
+  return done;
 }
 
-async function nextPiece(reader: ReadableStreamDefaultReader<Uint8Array>, name: string): Promise<Uint8Array | null> {
+/** Null at the end. Throws `IO` for a stream that breaks, or what it fails with where that says more. */
+export async function nextPiece(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  name: string,
+): Promise<Uint8Array | null> {
   try {
     const { value, done } = await reader.read();
     return done ? null : value;
   } catch (cause) {
+    if (cause instanceof Qcow2Error) throw cause;
     throw new Qcow2Error('IO', `${name}: its bytes stopped arriving: ${String(cause)}`, { cause });
   }
 }
