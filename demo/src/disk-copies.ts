@@ -1,5 +1,5 @@
 /** What makes a disk out of another one, or out of an image from elsewhere. It takes its time, and can be ended by a signal. */
-import { duplicateFile, type JobOptions } from 'qcow2-wasm/opfs';
+import { duplicateFile, type ImageSource, type JobOptions } from 'qcow2-wasm/opfs';
 import { fileNameOf } from './disk-names.js';
 import { requireFree, requireThere, takeName } from './disk-shelf.js';
 import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
@@ -42,10 +42,10 @@ export interface Intake extends CopyOptions {
 }
 
 /**
- * Makes a disk of an image from elsewhere. Resolves with its passphrase, if it has one. If it is refused, or nobody has its passphrase
+ * Makes a disk of an image from elsewhere: a file of the visitor's, or an address. Resolves with its passphrase, if it has one. If it is refused, or nobody has its passphrase
  * (`ABORTED`), there is no new disk.
  */
-export function takeInImage(image: Blob, { name, ask, ...options }: Intake): Promise<string | undefined> {
+export function takeInImage(image: ImageSource, { name, ask, ...options }: Intake): Promise<string | undefined> {
   return oneAtTheDoor(async () => {
     await requireFree(name);
     const { encryption } = await stageImage(image, jobOptions(options));

@@ -1,6 +1,5 @@
 /** What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. */
 import { Qcow2Error, type ExportOptions, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
-import { BASE_NAME } from './base-image.js';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
 import { FIRST_DISK, isSameName } from './disk-names.js';
 import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions } from './disk-copies.js';
@@ -19,7 +18,7 @@ import {
 import type { Turns } from './turns.js';
 
 export interface DiskExport extends CopyOptions {
-  /** Everything, or only what lies over the base image, whose name it records. Default `disk`. */
+  /** Everything, or only what lies over the base image, whose name and version it records. Default `disk`. */
   readonly content?: 'disk' | 'overlay';
   /** Whether the snapshots come along; never in an overlay. True unless told. */
   readonly snapshots?: boolean;
@@ -81,11 +80,12 @@ export class DiskWork {
    * taken, and for a disk that is protected and open: only its passphrase would open it again.
    */
   rename(name: string, newName: string): Promise<void> {
+    // Another disk waits for nothing that is done with this one.
+    if (name !== this.life.diskName) return renameDisk(name, newName);
     return this.turns.take(async () => {
-      const isThis = name === this.life.diskName;
-      if (isThis && this.life.disk !== null) return this.#renameOpen(name, newName);
+      if (this.life.disk !== null) return this.#renameOpen(name, newName);
       await renameDisk(name, newName);
-      if (isThis) this.life.nameDisk(newName);
+      this.life.nameDisk(newName);
     });
   }
 
@@ -113,9 +113,9 @@ export class DiskWork {
 
   /** Rejects with `IN_USE` for a disk that is open, here or in another tab. */
   delete(name: string): Promise<void> {
+    if (name !== this.life.diskName) return deleteDisk(name);
     return this.turns.take(async () => {
-      const isThis = name === this.life.diskName;
-      if (isThis && this.life.disk !== null) {
+      if (this.life.disk !== null) {
         throw new Qcow2Error(
           'IN_USE',
           `the disk “${name}” is open: start another one before it is deleted, or reset it`,
@@ -123,7 +123,7 @@ export class DiskWork {
       }
       await deleteDisk(name);
       // Who has forgotten a passphrase, say, goes on with another disk.
-      if (isThis) await this.#startLastUsed();
+      await this.#startLastUsed();
     });
   }
 
@@ -237,7 +237,6 @@ export class DiskWork {
 }
 
 function exportOptions({ content = 'disk', snapshots = true, compress = false, ...job }: DiskExport): ExportOptions {
-  // Plainly, as QEMU looks for it beside the overlay: the version that stands behind the name here is no part of a file's name.
-  const backing = { name: BASE_NAME, format: 'qcow2' } as const;
-  return { content, compress, ...(content === 'overlay' ? { backing } : { snapshots }), ...jobOptions(job) };
+  // An overlay records which version of the base it stands on, so that it can come back.
+  return { content, compress, ...(content === 'disk' && { snapshots }), ...jobOptions(job) };
 }

@@ -29,17 +29,16 @@ export class DisksDialog {
     private readonly strip: JobStrip,
   ) {
     this.#form = new NewDiskForm((name, passphrase) => this.#make(name, passphrase));
-    strip.showIn(this.#dialog);
     element('disks-close', HTMLButtonElement).addEventListener('click', () => this.#dialog.close());
-    this.#dialog.addEventListener('close', () => this.#form.clear());
-    // Another tab may have done something meanwhile.
-    window.addEventListener('focus', () => {
-      if (this.#dialog.open && !this.#isBusy && !this.#dialog.matches(':focus-within')) void this.#refresh();
+    this.#dialog.addEventListener('close', () => {
+      strip.showIn(document.body);
+      this.#form.clear();
     });
   }
 
   async open(): Promise<void> {
     setText('disks-problem', '');
+    this.strip.showIn(this.#dialog);
     if (!this.#dialog.open) this.#dialog.showModal();
     await this.#attempt(() => Promise.resolve());
   }

@@ -32,8 +32,8 @@ export class JobStrip {
     }
   }
 
-  /** Has `dialog` show it while it is open: what lies behind a modal dialog can't be reached. */
-  showIn(dialog: HTMLDialogElement): void {
-    dialog.addEventListener('toggle', () => (dialog.open ? dialog : document.body).append(this.#strip));
+  /** @param place the page's body, or the modal dialog that is open: what lies behind one can't be reached. */
+  showIn(place: HTMLElement): void {
+    place.append(this.#strip);
   }
 }

@@ -3,10 +3,11 @@ import type { BaseStatus, BootProfile } from 'qcow2-wasm/opfs';
 import { askToReset, connectControls } from './controls.js';
 import type { DemoDisk } from './disk-controls.js';
 import { DiskMap } from './disk-map.js';
-import { freeName, nameFromFile } from './disk-names.js';
+import { freeName } from './disk-names.js';
 import type { DiskExport } from './disk-work.js';
 import type { DemoStats } from './drive-label.js';
 import { GuestConsole } from './guest-console.js';
+import { nameOfImage } from './import-controls.js';
 import { givenPassphrase } from './image-passphrase.js';
 import { showNotice } from './notice.js';
 import { keepPage, whenPageIsKept } from './offline-page.js';
@@ -29,8 +30,11 @@ export interface DemoAutomation {
   flush(): Promise<void>;
   /** The disk as it is now; whole, standalone and with its snapshots unless told. The guest runs on. */
   exportDisk(options?: DiskExport): Promise<Blob>;
-  /** Makes a new disk of the image and boots from it; one that is refused changes nothing. Its name gets a number if it is taken. */
-  openImage(image: Blob, options?: PassphraseOption & { readonly name?: string }): Promise<void>;
+  /**
+   * Makes a new disk of the image (qcow2 or raw, a blob or an address) and boots from it; one that is refused changes nothing. Its name
+   * gets a number if it is taken.
+   */
+  openImage(image: Blob | URL, options?: PassphraseOption & { readonly name?: string }): Promise<void>;
   /** All disks in this browser: first the one that is open here, then the one that was used last. */
   disks(): Promise<DemoDisk[]>;
   /** Boots from another disk. One that is protected leaves the page `locked`, unless there is a passphrase. */
@@ -117,7 +121,7 @@ window.demo = {
   output: () => guest.output,
   flush: () => session.flush(),
   exportDisk: (options) => session.exportDisk(options),
-  openImage: async (image, { passphrase, name = image instanceof File ? nameFromFile(image.name) : 'image' } = {}) => {
+  openImage: async (image, { passphrase, name = nameOfImage(image) } = {}) => {
     const taken = (await session.disks()).map((disk) => disk.name);
     await session.openImage(image, { name: freeName(name, taken), ask: givenPassphrase(passphrase) });
   },

@@ -9,7 +9,7 @@
  *   snapshot-work.ts    what is done with snapshots
  *   session-view.ts     where it is shown
  */
-import type { BaseStatus, BootProfile, DiskInfo, JobOptions, SaveTarget } from 'qcow2-wasm/opfs';
+import type { BaseStatus, BootProfile, DiskInfo, ImageSource, JobOptions, SaveTarget } from 'qcow2-wasm/opfs';
 import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import type { CheckpointSeconds } from './checkpoint-choice.js';
 import { plainDisk, type DemoDisk } from './disk-controls.js';
@@ -123,7 +123,7 @@ export class Session {
    * Makes a new disk of an image from elsewhere, and boots from it. If it is refused, or nobody has its passphrase (`ABORTED`), nothing
    * has changed, and the guest runs on.
    */
-  async openImage(image: Blob, intake: Intake): Promise<void> {
+  async openImage(image: ImageSource, intake: Intake): Promise<void> {
     const name = requireName(intake.name);
     const passphrase = await takeInImage(image, { ...intake, name });
     await this.startDisk(name, passphrase);

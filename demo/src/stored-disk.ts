@@ -19,6 +19,7 @@ import {
   renameFile,
   storeFile,
   type DiskInfo,
+  type ImageSource,
   type JobOptions,
   type OpenDiskOptions,
   type OpfsDisk,
@@ -129,9 +130,13 @@ async function openUnlocked(name: string, backing: Backing, unlocking: Unlocking
  * is lost. But a disk that boots has a mark in its first sector.
  */
 async function checkBootSector(disk: OpfsDisk): Promise<void> {
-  const sector = await disk.read(0, BOOT_SECTOR_BYTES);
-  if (BOOT_MARK.every((byte, index) => sector[BOOT_SECTOR_BYTES - BOOT_MARK.length + index] === byte)) return;
+  if (await hasBootSector(disk)) return;
   throw new Qcow2Error('WRONG_PASSPHRASE', 'the disk has no boot sector with this passphrase (legacy AES)');
+}
+
+async function hasBootSector(disk: OpfsDisk): Promise<boolean> {
+  const sector = await disk.read(0, BOOT_SECTOR_BYTES);
+  return BOOT_MARK.every((byte, index) => sector[BOOT_SECTOR_BYTES - BOOT_MARK.length + index] === byte);
 }
 
 /**
@@ -165,14 +170,23 @@ export function deleteStoredDisk(name: string): Promise<void> {
 }
 
 /**
- * Takes an image in beside the disks, and resolves with what it is. Rejects if it does not open as a qcow2 or is a disk that v86
- * can't take; the disks are untouched either way.
+ * Takes an image in beside the disks, qcow2 or raw, and resolves with what it is. Rejects if it is none, or is a disk that v86 can't take or
+ * can't boot from; the disks are untouched either way. Over a base image it may stand on the one of this site, in the version that it names.
  */
-export async function stageImage(image: Blob, options: JobOptions): Promise<DiskInfo> {
-  const info = await importImage({ directory, name: INCOMING }, image, options);
-  const { size } = info;
-  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return info;
-  await discardStagedImage();
+export async function stageImage(image: ImageSource, options: JobOptions): Promise<DiskInfo> {
+  const info = await importImage({ directory, name: INCOMING, backing: [baseImage()] }, image, options);
+  try {
+    checkSize(info);
+    if (info.encryption === null) await checkStagedBoots();
+    return info;
+  } catch (error) {
+    await discardStagedImage();
+    throw error;
+  }
+}
+
+function checkSize({ size }: DiskInfo): void {
+  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return;
   throw new Qcow2Error(
     size < MINIMUM_DISK_BYTES ? 'BAD_ARGUMENT' : 'LIMIT',
     `the image holds a disk of ${size} bytes; v86 takes ${MINIMUM_DISK_BYTES} to ${MAXIMUM_DISK_BYTES}`,
@@ -184,9 +198,20 @@ export async function stageFile(file: Blob, options: JobOptions): Promise<void> 
   await storeFile({ directory, name: INCOMING }, file, options);
 }
 
+/** Rejects with `UNSUPPORTED` for a plain image without a boot sector: anything of whole sectors could be a raw disk. */
+async function checkStagedBoots(): Promise<void> {
+  const disk = await openUnlocked(INCOMING, [baseImage()], {});
+  try {
+    if (await hasBootSector(disk)) return;
+    throw new Qcow2Error('UNSUPPORTED', 'the image has no boot sector, so that no machine could start from it');
+  } finally {
+    await disk.close();
+  }
+}
+
 /** Rejects with `WRONG_PASSPHRASE` unless `passphrase` opens the image that was taken in, `encryption` being what it must have. */
 export async function tryStagedImage(passphrase: string, encryption?: RequiredEncryption): Promise<void> {
-  const disk = await openUnlocked(INCOMING, [], { passphrase, encryption });
+  const disk = await openUnlocked(INCOMING, [baseImage()], { passphrase, encryption });
   await disk.close();
 }
 

@@ -7,16 +7,16 @@
  *
  * Most of it on small disks whose boot sector only waits. The last part boots the guest once.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createImage } from '../../src/image/create.js';
 import { openImage } from '../../src/image/open.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { qemuImg } from '../interop/qemu.js';
-import { checkImage } from './guest-image.js';
+import { checkImage, fileFromGuestDisk } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
 import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 
@@ -129,6 +129,18 @@ function refusal(call: DiskCall, ...given: string[]): Promise<{ code: string; me
       );
     },
     { name: call, parameters: given },
+  );
+}
+
+/** Gives the page the image at an address of its site; the error it is refused with, or null. */
+function openImageAt(path: string): Promise<{ code: string } | null> {
+  return page.evaluate(
+    (address) =>
+      window.demo.openImage(new URL(address, location.href)).then(
+        () => null,
+        (error: { code: string }) => ({ code: error.code }),
+      ),
+    path,
   );
 }
 
@@ -345,6 +357,22 @@ describe('an image of the visitor', () => {
     expect(await names()).not.toContain('Twin 2');
   });
 
+  it('is fetched from its address, too, and may be raw', async () => {
+    qemuImg('convert', '-O', 'raw', join(folder, 'small.qcow2'), join(folder, 'from afar.img'));
+    await page.click('#open');
+    await page.click('#import-dialog button.main');
+    expect(await focused()).toBe('import-address');
+    await page.fill('#import-address', `${server.url}/images/from%20afar.img`);
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => document.getElementById('disk-name')?.textContent === 'from afar');
+    await guest.whenState('booting');
+    await page.evaluate(() => window.demo.startDisk('Taken in'));
+    const image = await fetchStored('disk-from afar.qcow2', 'from-afar.qcow2');
+    expect(qemuImg('compare', image, join(folder, 'small.qcow2'))).toContain('identical');
+    expect(await openImageAt('/images/nobody.qcow2')).toMatchObject({ code: 'NOT_FOUND' });
+    expect(await openImageAt('/main.js')).not.toBeNull();
+  });
+
   it('leaves nothing behind where it is refused, or given up on its way in', async () => {
     const before = await storedNames();
     await page.setInputFiles('#file', { name: 'letter.qcow2', mimeType: '', buffer: Buffer.alloc(4096, 'no image') });
@@ -407,9 +435,14 @@ describe('a download', () => {
     await page.click('#download');
     const whole = await download('whole.qcow2');
     await guest.run('kill $ticker');
-    await writeFile(join(folder, 'linux.qcow2'), await readFile('demo/guest/linux.qcow2'));
+    await copyFile(overlay, join(folder, 'back.qcow2'));
     expect(checkImage(whole)).toMatchObject({ errors: 0, leaks: 0, backingFile: null });
-    expect(checkImage(overlay)).toMatchObject({ errors: 0, leaks: 0, backingFile: 'linux.qcow2' });
+    const recorded = checkImage(overlay);
+    expect(recorded).toMatchObject({ errors: 0, leaks: 0 });
+    expect(recorded.backingFile).toMatch(/^linux\.qcow2#identity=/);
+    qemuImg('rebase', '-u', '-F', 'qcow2', '-b', resolve('demo/guest/linux.qcow2'), overlay);
+    const moment = await fileFromGuestDisk({ image: overlay, path: '/root/moment', folder });
+    expect(await readFile(moment, 'utf8')).toBe('one\n');
     expect(qemuImg('snapshot', '-l', whole)).toContain('moment');
     expect((await readFile(overlay)).length).toBeLessThan((await readFile(whole)).length / 2);
   });
@@ -426,5 +459,13 @@ describe('a download', () => {
     ).toBe('one');
     await guest.load('moment');
     expect(await guest.run('cat /root/moment')).toBe('one');
+  });
+
+  it('of what has changed comes back as a disk over the same base', async () => {
+    expect(await openImageAt('/images/back.qcow2')).toBeNull();
+    const [back] = await disks();
+    expect(back).toMatchObject({ name: 'back', open: 'here' });
+    expect(back?.backingFile).toMatch(/^linux\.qcow2#identity=/);
+    expect(await guest.state()).toBe('booting');
   });
 });
