@@ -1,69 +1,31 @@
-/** Buttons, file picker, drag and drop. */
-import { isQcow2Error } from 'qcow2-wasm/opfs';
-import type { PassphraseAsker } from './image-passphrase.js';
-import { messageOf, showNotice, showRefusedImage } from './notice.js';
-import { currentState, element } from './page.js';
-import { connectPassphraseDialogs, imagePassphraseAsker } from './passphrase-dialogs.js';
+/** The buttons of the label, and the reset. */
+import { connectDownload } from './download-dialog.js';
+import { DisksDialog } from './disks-dialog.js';
+import { connectImport } from './import-controls.js';
+import { JobStrip } from './job-strip.js';
+import { element } from './page.js';
+import { connectPassphraseDialogs } from './passphrase-dialogs.js';
 import { PassphraseForm } from './passphrase-form.js';
 import type { Session } from './session.js';
 
 export function connectControls(session: Session): void {
-  connectDownload(session);
+  const strip = new JobStrip();
+  connectDownload(session, strip);
   connectReset(session);
   connectPassphraseDialogs(session);
-  const ask = imagePassphraseAsker();
-  const file = element('file', HTMLInputElement);
-  element('open', HTMLButtonElement).addEventListener('click', () => file.click());
-  file.addEventListener('change', () => {
-    const [image] = file.files ?? [];
-    // The same file can be chosen again.
-    file.value = '';
-    if (image) void openImage(session, image, ask);
-  });
-  connectDrop((image) => void openImage(session, image, ask));
-}
-
-async function openImage(session: Session, image: File, ask: PassphraseAsker): Promise<void> {
-  try {
-    await session.openImage(image, ask);
-  } catch (error) {
-    // A boot that failed has its own panel, and who gave up knows it.
-    if (currentState() === 'error' || isQcow2Error(error, 'ABORTED')) return;
-    showRefusedImage(error);
-  }
-}
-
-function connectDownload(session: Session): void {
-  const button = element('download', HTMLButtonElement);
-  button.addEventListener('click', async () => {
-    const label = button.textContent;
-    button.disabled = true;
-    try {
-      await session.flush();
-      const blob = await session.exportDisk((fraction) => {
-        button.textContent = `Packing: ${Math.round(100 * fraction)} %`;
-      });
-      saveAs(blob, 'disk.qcow2');
-    } catch (error) {
-      showNotice({
-        title: 'The disk could not be downloaded',
-        what: messageOf(error),
-        advice: 'The disk itself is unchanged. A download needs room for a second copy: free some space and try again.',
-      });
-    } finally {
-      button.disabled = false;
-      button.textContent = label;
-    }
-  });
-}
-
-function saveAs(blob: Blob, name: string): void {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  // The browser has opened the file by then.
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  connectImport(session, strip);
+  const disks = new DisksDialog(
+    {
+      list: () => session.disks(),
+      start: (name, passphrase) => session.startDisk(name, passphrase),
+      make: (name, passphrase) => session.makeDisk(name, passphrase),
+      duplicate: (name, newName, options) => session.duplicateDisk(name, newName, options),
+      rename: (name, newName) => session.renameDisk(name, newName),
+      delete: (name) => session.deleteDisk(name),
+    },
+    strip,
+  );
+  element('disks', HTMLButtonElement).addEventListener('click', () => void disks.open());
 }
 
 function connectReset(session: Session): void {
@@ -98,23 +60,4 @@ function connectReset(session: Session): void {
 export function askToReset(): void {
   const dialog = element('confirm-reset', HTMLDialogElement);
   dialog.showModal();
-}
-
-function connectDrop(onImage: (image: File) => void): void {
-  const veil = element('drop', HTMLElement);
-  let depth = 0;
-  const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') ?? false;
-  const show = (change: number): void => {
-    depth = Math.max(0, depth + change);
-    veil.classList.toggle('over', depth > 0);
-  };
-  window.addEventListener('dragenter', (event) => hasFiles(event) && show(1));
-  window.addEventListener('dragleave', (event) => hasFiles(event) && show(-1));
-  window.addEventListener('dragover', (event) => event.preventDefault());
-  window.addEventListener('drop', (event) => {
-    event.preventDefault();
-    show(-depth);
-    const [image] = event.dataTransfer?.files ?? [];
-    if (image) onImage(image);
-  });
 }

@@ -16,9 +16,14 @@ export interface DemoStats {
   readonly seam: 'flush-hook' | 'timer';
 }
 
+/** On the label, and on the tab: two tabs may run two disks. */
+export function showDiskName(name: string): void {
+  setText('disk-name', name);
+  document.title = `${name} · qcow2-wasm`;
+}
+
 export function showDiskFacts({ info }: OpfsDisk, seam: DemoStats['seam']): void {
   const clusters = formatBytes(info.clusterSize);
-  setText('disk-name', info.path.split('/').at(-1) ?? info.path);
   setText('location', `OPFS of ${location.host}: ${info.path}`);
   // Behind the name stands the version of the file, which is no reading.
   setText('base', info.backingFile?.replace(/#identity=.*/, '') ?? 'nothing: the image is whole');

@@ -15,7 +15,9 @@ import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import { noticeOfOtherBase } from './base-notice.js';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice } from './checkpoint-choice.js';
-import { showDiskFacts, showProtection } from './drive-label.js';
+import { putIntoAddress, noteUse } from './disk-choice.js';
+import { FIRST_DISK } from './disk-names.js';
+import { showDiskFacts, showDiskName, showProtection } from './drive-label.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { GuestSnapshots } from './guest-snapshots.js';
 import { hideNotice, showFatal, showFault, showNotice, showPoweredOff, showSnapshotFailure } from './notice.js';
@@ -36,12 +38,13 @@ export interface BootOptions {
   /** Opens the stored disk, or protects a fresh one. */
   readonly passphrase?: string | undefined;
   /** What is done to the stored disk while nobody has it open. */
-  readonly prepare?: () => Promise<void>;
+  readonly prepare?: () => Promise<unknown>;
   /** Whether to offer the newest snapshot meanwhile. */
   readonly offersResume?: boolean;
 }
 
 export class GuestLife {
+  #name = FIRST_DISK;
   #disk: OpfsDisk | null = null;
   #machine: GuestMachine | null = null;
   #snapshots: GuestSnapshots | null = null;
@@ -51,6 +54,18 @@ export class GuestLife {
     private readonly view: SessionView,
     private readonly options: LifeOptions,
   ) {}
+
+  /** Of the disk that is open, or is opened next. */
+  get diskName(): string {
+    return this.#name;
+  }
+
+  /** The disk is, or will be, the one of this name; on the next visit of this tab, too. */
+  nameDisk(name: string): void {
+    this.#name = name;
+    putIntoAddress(name);
+    showDiskName(name);
+  }
 
   /** Null while none is open. */
   get disk(): OpfsDisk | null {
@@ -89,7 +104,7 @@ export class GuestLife {
     } catch (error) {
       if (isQcow2Error(error, 'KEY_NEEDED')) return this.#showLocked();
       if (isQcow2Error(error, 'WRONG_PASSPHRASE')) this.#showLocked();
-      else await this.#fail(error);
+      else await this.fail(error);
       throw error;
     }
   }
@@ -118,19 +133,19 @@ export class GuestLife {
   }
 
   /**
-   * Closes the disk of the machine, which stands still, has `prepare` put another file with the same content in its place, and opens
-   * that. What goes wrong ends both, is shown, and thrown.
+   * Closes the disk of the machine, which stands still, has `prepare` say which disk holds the same content now, and opens that. What goes
+   * wrong ends both, is shown, and thrown.
    */
-  async exchangeDisk(prepare: () => Promise<void>, passphrase?: string): Promise<void> {
+  async exchangeDisk(prepare: () => Promise<string>, passphrase?: string): Promise<void> {
     const { machine, disk: old } = this.running();
     try {
       await old.close();
-      await prepare();
+      this.nameDisk(await prepare());
       const disk = await this.#openDisk(passphrase);
       machine.replaceDisk(disk);
       showDiskFacts(disk, machine.attachment.seam);
     } catch (error) {
-      await this.#fail(error);
+      await this.fail(error);
       throw error;
     }
   }
@@ -181,7 +196,8 @@ export class GuestLife {
   }
 
   async #openDisk(passphrase?: string): Promise<OpfsDisk> {
-    const disk = await openStoredDisk(passphrase);
+    const disk = await openStoredDisk(this.#name, passphrase);
+    noteUse(this.#name);
     this.#disk = disk;
     void this.#watch(disk);
     this.view.unlock.hide();
@@ -222,7 +238,8 @@ export class GuestLife {
     this.view.unlock.show();
   }
 
-  async #fail(error: unknown): Promise<void> {
+  /** Ends everything, and says why. */
+  async fail(error: unknown): Promise<void> {
     console.error(error);
     await this.shutDown();
     setState('error');
@@ -233,7 +250,7 @@ export class GuestLife {
   /** The worker may end without our doing. */
   async #watch(disk: OpfsDisk): Promise<void> {
     const error = await disk.closed;
-    if (error && this.#disk === disk) await this.#fail(error);
+    if (error && this.#disk === disk) await this.fail(error);
   }
 
   #halted(): void {

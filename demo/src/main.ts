@@ -1,9 +1,13 @@
 /** The demo page: puts the parts together, starts, and offers `window.demo` for automation (see demo/README.md). */
 import type { BaseStatus, BootProfile } from 'qcow2-wasm/opfs';
 import { askToReset, connectControls } from './controls.js';
+import type { DemoDisk } from './disk-controls.js';
 import { DiskMap } from './disk-map.js';
+import { freeName } from './disk-names.js';
+import type { DiskExport } from './disk-work.js';
 import type { DemoStats } from './drive-label.js';
 import { GuestConsole } from './guest-console.js';
+import { nameOfImage } from './import-controls.js';
 import { givenPassphrase } from './image-passphrase.js';
 import { showNotice } from './notice.js';
 import { keepPage, whenPageIsKept } from './offline-page.js';
@@ -24,10 +28,25 @@ export interface DemoAutomation {
   /** Everything the guest printed on its serial port since this boot; after a restore, what came back and all since. */
   output(): string;
   flush(): Promise<void>;
-  /** The disk, whole and standalone. The guest stands still until it is done. */
-  exportDisk(): Promise<Blob>;
-  /** Makes the image the disk and boots from it; one that is refused changes nothing. */
-  openImage(image: Blob, options?: PassphraseOption): Promise<void>;
+  /** The disk as it is now; whole, standalone and with its snapshots unless told. The guest runs on. */
+  exportDisk(options?: DiskExport): Promise<Blob>;
+  /**
+   * Makes a new disk of the image (qcow2 or raw, a blob or an address) and boots from it; one that is refused changes nothing. Its name
+   * gets a number if it is taken.
+   */
+  openImage(image: Blob | URL, options?: PassphraseOption & { readonly name?: string }): Promise<void>;
+  /** All disks in this browser: first the one that is open here, then the one that was used last. */
+  disks(): Promise<DemoDisk[]>;
+  /** Boots from another disk. One that is protected leaves the page `locked`, unless there is a passphrase. */
+  startDisk(name: string, options?: PassphraseOption): Promise<void>;
+  /** A fresh disk over the base, protected if there is a passphrase. It is not started. */
+  newDisk(name: string, options?: PassphraseOption): Promise<void>;
+  /** Also of the disk that runs: its guest stands still while the file is copied. */
+  duplicateDisk(name: string, newName: string): Promise<void>;
+  /** Also of the disk that runs, unless it is protected. */
+  renameDisk(name: string, newName: string): Promise<void>;
+  /** Of a disk that is open nowhere; does not ask. */
+  deleteDisk(name: string): Promise<void>;
   /** A fresh disk over the base, protected if there is a passphrase; does not ask. */
   reset(options?: PassphraseOption): Promise<void>;
   /** Opens the disk and boots from it when the page is `locked`. One that is wrong leaves it so. */
@@ -101,8 +120,17 @@ window.demo = {
   },
   output: () => guest.output,
   flush: () => session.flush(),
-  exportDisk: () => session.exportDisk(),
-  openImage: (image, { passphrase } = {}) => session.openImage(image, givenPassphrase(passphrase)),
+  exportDisk: (options) => session.exportDisk(options),
+  openImage: async (image, { passphrase, name = nameOfImage(image) } = {}) => {
+    const taken = (await session.disks()).map((disk) => disk.name);
+    await session.openImage(image, { name: freeName(name, taken), ask: givenPassphrase(passphrase) });
+  },
+  disks: () => session.disks(),
+  startDisk: (name, { passphrase } = {}) => session.startDisk(name, passphrase),
+  newDisk: (name, { passphrase } = {}) => session.makeDisk(name, passphrase),
+  duplicateDisk: (name, newName) => session.duplicateDisk(name, newName),
+  renameDisk: (name, newName) => session.renameDisk(name, newName),
+  deleteDisk: (name) => session.deleteDisk(name),
   reset: ({ passphrase } = {}) => session.reset(passphrase),
   unlock: (passphrase) => session.unlock(passphrase),
   protect: (passphrase) => session.protect(passphrase),

@@ -69,6 +69,15 @@ export function showPoweredOff(restart: () => void): void {
   });
 }
 
+/** The address names a disk that is not there. */
+export function showMissingDisk(name: string, actions: readonly NoticeAction[]): void {
+  showNotice({
+    title: `There is no disk “${name}” in this browser`,
+    advice: 'The address of this page names it. It was renamed or deleted, or is in another browser.',
+    actions,
+  });
+}
+
 /** The page can't go on. `reset` is offered where a fresh disk would help. */
 export function showFatal(error: unknown, reset: () => void): void {
   const what = messageOf(error);
@@ -124,10 +133,21 @@ export function showRefusedReset(error: unknown): void {
 
 /** The image was refused; nothing has changed. */
 export function showRefusedImage(error: unknown): void {
-  const advice = isQcow2Error(error, 'BACKING')
-    ? 'The image needs another file below it. Make it standalone first: qemu-img convert -O qcow2 image.qcow2 whole.qcow2'
-    : 'The disk you had is unchanged and its guest runs on. Choose another qcow2 image.';
-  showNotice({ title: 'That image cannot be used', what: messageOf(error), advice });
+  showNotice({ title: 'That image cannot be used', what: messageOf(error), advice: adviceForImage(error) });
+}
+
+function adviceForImage(error: unknown): string {
+  switch (isQcow2Error(error) ? error.code : null) {
+    case 'BACKING':
+      return 'The image needs another file below it. Make it standalone first: qemu-img convert -O qcow2 image.qcow2 whole.qcow2';
+    case 'NETWORK':
+    case 'NOT_FOUND':
+      return 'The server must have the file, and let other sites read it (CORS). Or download the image yourself and open the file.';
+    case 'NO_SPACE':
+      return 'Delete a disk, or free some space for this site in the browser settings, then try again. The guest runs on.';
+    default:
+      return 'The disks you have are unchanged and the guest runs on. Choose another image, qcow2 or raw.';
+  }
 }
 
 /** Something with a passphrase did not work, and its dialog is closed. */

@@ -45,7 +45,7 @@ export class SerialTerminal {
       fontFamily: getComputedStyle(container).getPropertyValue('--mono') || 'monospace',
       fontSize: window.innerWidth < 560 ? 12 : 14,
       scrollback: 5000,
-      cursorBlink: true,
+      cursorBlink: !matchMedia('(prefers-reduced-motion: reduce)').matches,
       screenReaderMode: true,
       theme: THEME,
     });

@@ -4,17 +4,22 @@
  *
  *   guest-life.ts       disk and machine, from the opening of one to the end of the other
  *   disk-work.ts        what is done with the disk as a whole
+ *   disk-shelf.ts       the disks that no machine has
+ *   disk-copies.ts      what makes a disk out of another one, or of an image from elsewhere
  *   snapshot-work.ts    what is done with snapshots
  *   session-view.ts     where it is shown
  */
-import type { BaseStatus, BootProfile, JobOptions } from 'qcow2-wasm/opfs';
+import type { BaseStatus, BootProfile, DiskInfo, ImageSource, JobOptions, SaveTarget } from 'qcow2-wasm/opfs';
 import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import type { CheckpointSeconds } from './checkpoint-choice.js';
-import { DiskWork } from './disk-work.js';
+import { plainDisk, type DemoDisk } from './disk-controls.js';
+import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
+import { requireName } from './disk-names.js';
+import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
+import { DiskWork, type DiskExport } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
 import { GuestLife } from './guest-life.js';
 import type { SnapshotRef } from './guest-snapshots.js';
-import type { PassphraseAsker } from './image-passphrase.js';
 import { showBase } from './offline-controls.js';
 import type { SessionView } from './session-view.js';
 import { SnapshotWork } from './snapshot-work.js';
@@ -72,12 +77,56 @@ export class Session {
   }
 
   /** See `DiskWork` for this and what follows. */
-  exportDisk(onProgress?: (fraction: number) => void): Promise<Blob> {
-    return this.#disks.export(onProgress);
+  exportDisk(options?: DiskExport): Promise<Blob> {
+    return this.#disks.export(options);
   }
 
-  openImage(image: Blob, ask: PassphraseAsker): Promise<void> {
-    return this.#disks.openImage(image, ask);
+  saveDisk(target: SaveTarget, options: DiskExport): Promise<void> {
+    return this.#disks.save(target, options);
+  }
+
+  /** Of the disk that is open. @throws Qcow2Error `CLOSED` while there is no guest. */
+  openDisk(): { readonly name: string; readonly info: DiskInfo } {
+    return { name: this.#life.diskName, info: this.#life.running().disk.info };
+  }
+
+  /** The one that is open here comes first, then the one that was used last. */
+  async disks(): Promise<DemoDisk[]> {
+    const disks = await listDisks();
+    const isHere = ({ name }: ListedDisk): boolean => this.#life.disk !== null && name === this.#life.diskName;
+    disks.sort((a, b) => Number(isHere(b)) - Number(isHere(a)));
+    return disks.map((disk) => plainDisk(disk, isHere(disk)));
+  }
+
+  startDisk(name: string, passphrase?: string): Promise<void> {
+    return this.#disks.startDisk(name, passphrase);
+  }
+
+  /** It is not started. */
+  async makeDisk(name: string, passphrase?: string): Promise<void> {
+    await makeDisk(requireName(name), passphrase);
+  }
+
+  async duplicateDisk(name: string, newName: string, options?: CopyOptions): Promise<void> {
+    await this.#disks.duplicate(name, requireName(newName), options);
+  }
+
+  async renameDisk(name: string, newName: string): Promise<void> {
+    await this.#disks.rename(name, requireName(newName));
+  }
+
+  deleteDisk(name: string): Promise<void> {
+    return this.#disks.delete(name);
+  }
+
+  /**
+   * Makes a new disk of an image from elsewhere, and boots from it. If it is refused, or nobody has its passphrase (`ABORTED`), nothing
+   * has changed, and the guest runs on.
+   */
+  async openImage(image: ImageSource, intake: Intake): Promise<void> {
+    const name = requireName(intake.name);
+    const passphrase = await takeInImage(image, { ...intake, name });
+    await this.startDisk(name, passphrase);
   }
 
   reset(passphrase?: string): Promise<void> {

@@ -1,14 +1,14 @@
 /**
  * What the demo keeps in OPFS, all in one folder:
  *
- *   disk.qcow2          the visitor's disk: an overlay over a base, or an image the visitor opened
- *   base-<key>.qcow2    a base image that an earlier version of this page stored whole
- *   incoming.qcow2      an image on its way in, or a fresh disk; it becomes disk.qcow2 in one step
+ *   disk.qcow2, disk-<name>.qcow2   the visitor's disks: overlays over a base, or images the visitor took in (disk-names.ts)
+ *   base-<key>.qcow2                a base image that an earlier version of this page stored whole
+ *   incoming.qcow2                  an image on its way in, or a fresh disk; it becomes a disk in one step
  *
- * Any of the first and the last may be encrypted. No passphrase is kept.
+ * Any of the first and the last may be encrypted. No passphrase is kept. The way in is one lane for all tabs (`oneAtTheDoor`).
  *
  * A fresh disk stands on the base image of the server, of which the parts that were read are kept in a folder of their own. It names the
- * version that it was made over, and never takes another. Bases that no disk names go with a reset.
+ * version that it was made over, and never takes another. Stored bases that no disk names go with a reset, or with the last that does.
  */
 import {
   deleteFile,
@@ -18,8 +18,11 @@ import {
   openDisk,
   Qcow2Error,
   renameFile,
+  storeFile,
   type DiskInfo,
   type ErrorCode,
+  type ImageSource,
+  type JobOptions,
   type OpenDiskOptions,
   type OpfsDisk,
   type RequiredEncryption,
@@ -27,9 +30,11 @@ import {
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
 import { allowedBases, baseImage } from './base-image.js';
+import { fileNameOf } from './disk-names.js';
 
-const directory = 'qcow2-wasm-demo';
-const DISK = 'disk.qcow2';
+/** The folder in OPFS. */
+export const directory = 'qcow2-wasm-demo';
+
 const INCOMING = 'incoming.qcow2';
 
 /** One sector: v86 takes no smaller disk. */
@@ -45,6 +50,8 @@ const OF_AN_IMAGE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'UNSUPPORTED',
   'BACKING',
 ]);
+/** Held by the tab that takes an image in. */
+const DOOR_LOCK = 'qcow2-wasm-demo incoming';
 
 /** Half of the usual time to try a passphrase: who opens the page waits for it each time (demo/README.md has what it comes to). */
 const PROTECTION = { format: 'luks', iterTime: 1000 } as const;
@@ -63,7 +70,7 @@ export async function stageProtectedCopy(
     encryption,
     onProgress: ({ done, total }) => onProgress(total > 0 ? done / total / 2 : 0.5),
   });
-  await stageImage(copy, (fraction) => onProgress((1 + fraction) / 2));
+  await stageImage(copy, { onProgress: ({ done, total }) => onProgress(total > 0 ? (1 + done / total) / 2 : 1) });
   try {
     await tryStagedImage(passphrase, PROTECTION.format);
   } catch (error) {
@@ -78,22 +85,32 @@ export async function changePassphraseOf(disk: OpfsDisk, passphrase: string, new
 }
 
 /**
- * Opens the stored disk; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`.
+ * Opens the disk of that name; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`.
  * @param passphrase of the stored disk if it has one; it protects a fresh one.
  */
-export async function openStoredDisk(passphrase?: string): Promise<OpfsDisk> {
+export async function openStoredDisk(name: string, passphrase?: string): Promise<OpfsDisk> {
   const files = await listFiles({ directory });
-  const bases = files.filter(isBase).map(({ name }) => name);
-  // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
-  const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
-  if (files.some(({ name }) => name === DISK)) {
-    const disk = await openUnlocked(DISK, [...bases, ...allowedBases()], { passphrase });
-    await deleteIfPossible(leftOver);
-    return disk;
-  }
-  const disk = await createOverlay(DISK, passphrase);
-  await deleteIfPossible([...leftOver, ...bases]);
+  const bases = files.filter(isBase).map((file) => file.name);
+  const isThere = files.some((file) => file.name === fileNameOf(name));
+  const disk = isThere
+    ? await openUnlocked(fileNameOf(name), [...bases, ...allowedBases()], { passphrase })
+    : await createOverlay(name, passphrase);
+  if (files.some((file) => file.name === INCOMING)) await clearDoor();
   return disk;
+}
+
+/**
+ * Runs `job`, which takes an image in, while no other tab does: until it ends, what comes in is this tab's.
+ */
+export function oneAtTheDoor<T>(job: () => Promise<T>): Promise<T> {
+  return navigator.locks.request(DOOR_LOCK, job);
+}
+
+/** Clears away what a page has left that ended while it took an image in. */
+async function clearDoor(): Promise<void> {
+  await navigator.locks.request(DOOR_LOCK, { ifAvailable: true }, async (lock) => {
+    if (lock !== null) await discardStagedImage();
+  });
 }
 
 type Backing = NonNullable<OpenDiskOptions['backing']>;
@@ -123,16 +140,25 @@ async function openUnlocked(name: string, backing: Backing, unlocking: Unlocking
  * is lost. But a disk that boots has a mark in its first sector.
  */
 async function checkBootSector(disk: OpfsDisk): Promise<void> {
-  const sector = await disk.read(0, BOOT_SECTOR_BYTES);
-  if (BOOT_MARK.every((byte, index) => sector[BOOT_SECTOR_BYTES - BOOT_MARK.length + index] === byte)) return;
+  if (await hasBootSector(disk)) return;
   throw new Qcow2Error('WRONG_PASSPHRASE', 'the disk has no boot sector with this passphrase (legacy AES)');
 }
 
+async function hasBootSector(disk: OpfsDisk): Promise<boolean> {
+  const sector = await disk.read(0, BOOT_SECTOR_BYTES);
+  return BOOT_MARK.every((byte, index) => sector[BOOT_SECTOR_BYTES - BOOT_MARK.length + index] === byte);
+}
+
 /**
- * A fresh disk over the base. One that could not be made stable is closed again, or its worker would keep it locked.
+ * A fresh disk over the base, which must be none of a disk that is there. One that could not be made stable is closed again, or its worker
+ * would keep it locked.
  * @throws Qcow2Error `BAD_IMAGE` where the base is no image to stand on; it names the base's address, as what a server fails with does.
  */
-async function createOverlay(name: string, passphrase?: string): Promise<OpfsDisk> {
+export function createOverlay(name: string, passphrase?: string): Promise<OpfsDisk> {
+  return createOverlayFile(fileNameOf(name), passphrase);
+}
+
+async function createOverlayFile(name: string, passphrase?: string): Promise<OpfsDisk> {
   const base = baseImage();
   const backing = { name: base.name, format: 'qcow2' } as const;
   const protection = passphrase === undefined ? {} : { passphrase, create: { backing, encryption: PROTECTION } };
@@ -150,51 +176,67 @@ async function createOverlay(name: string, passphrase?: string): Promise<OpfsDis
   }
 }
 
-/** Makes a fresh disk beside the one there is, in place of an image on its way in. What fails leaves nothing of it. */
+/** Makes a fresh disk beside those that there are, in place of an image on its way in. What fails leaves nothing of it. */
 export async function stageFreshDisk(passphrase?: string): Promise<void> {
   await deleteFile({ directory, name: INCOMING });
   try {
-    await (await createOverlay(INCOMING, passphrase)).close();
+    await (await createOverlayFile(INCOMING, passphrase)).close();
   } catch (error) {
     await discardStagedImage();
     throw error;
   }
 }
 
-/** Puts the fresh disk in place of the one there was, which goes, and with it the stored bases that only that one could name. */
-export async function commitFreshDisk(): Promise<void> {
-  await commitStagedImage();
-  const files = await listFiles({ directory });
-  await deleteIfPossible(files.filter(isBase).map(({ name }) => name));
-}
-
 /** Clears away what nobody needs. A file that stays is tried again another time; the disk works either way. */
-async function deleteIfPossible(names: readonly string[]): Promise<void> {
+export async function deleteIfPossible(names: readonly string[]): Promise<void> {
   const deleteOne = (name: string): Promise<void> =>
     deleteFile({ directory, name }).catch((error: unknown) => console.warn(`${name} could not be deleted`, error));
   await Promise.all(names.map(deleteOne));
 }
 
 /**
- * Takes an image in beside the disk, and resolves with what it is. Rejects if it does not open as a qcow2 or is a disk that v86
- * can't take; the disk is untouched either way.
+ * Takes an image in beside the disks, qcow2 or raw, and resolves with what it is. Rejects if it is none, or is a disk that v86 can't take or
+ * can't boot from; the disks are untouched either way. Over a base image it may stand on the one of this site, in the version that it names.
  */
-export async function stageImage(image: Blob, onProgress: (fraction: number) => void): Promise<DiskInfo> {
-  const info = await importImage({ directory, name: INCOMING }, image, {
-    onProgress: ({ done, total }) => onProgress(total > 0 ? done / total : 0),
-  });
-  const { size } = info;
-  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return info;
-  await discardStagedImage();
+export async function stageImage(image: ImageSource, options: JobOptions): Promise<DiskInfo> {
+  const info = await importImage({ directory, name: INCOMING, backing: allowedBases() }, image, options);
+  try {
+    checkSize(info);
+    if (info.encryption === null) await checkStagedBoots();
+    return info;
+  } catch (error) {
+    await discardStagedImage();
+    throw error;
+  }
+}
+
+function checkSize({ size }: DiskInfo): void {
+  if (size >= MINIMUM_DISK_BYTES && size <= MAXIMUM_DISK_BYTES) return;
   throw new Qcow2Error(
     size < MINIMUM_DISK_BYTES ? 'BAD_ARGUMENT' : 'LIMIT',
     `the image holds a disk of ${size} bytes; v86 takes ${MINIMUM_DISK_BYTES} to ${MAXIMUM_DISK_BYTES}`,
   );
 }
 
+/** Takes in a copy of a disk as it is. */
+export async function stageFile(file: Blob, options: JobOptions): Promise<void> {
+  await storeFile({ directory, name: INCOMING }, file, options);
+}
+
+/** Rejects with `UNSUPPORTED` for a plain image without a boot sector: anything of whole sectors could be a raw disk. */
+async function checkStagedBoots(): Promise<void> {
+  const disk = await openUnlocked(INCOMING, allowedBases(), {});
+  try {
+    if (await hasBootSector(disk)) return;
+    throw new Qcow2Error('UNSUPPORTED', 'the image has no boot sector, so that no machine could start from it');
+  } finally {
+    await disk.close();
+  }
+}
+
 /** Rejects with `WRONG_PASSPHRASE` unless `passphrase` opens the image that was taken in, `encryption` being what it must have. */
 export async function tryStagedImage(passphrase: string, encryption?: RequiredEncryption): Promise<void> {
-  const disk = await openUnlocked(INCOMING, [], { passphrase, encryption });
+  const disk = await openUnlocked(INCOMING, allowedBases(), { passphrase, encryption });
   await disk.close();
 }
 
@@ -202,11 +244,13 @@ export function discardStagedImage(): Promise<void> {
   return deleteIfPossible([INCOMING]);
 }
 
-/** Puts the image that was taken in in place of the disk, in one step. Both must be closed. */
-export function commitStagedImage(): Promise<void> {
-  return renameFile({ directory, name: INCOMING }, DISK);
+/** Makes the image that was taken in the disk `name`, in place of one there is, in one step. Both must be closed. Resolves with `name`. */
+export async function commitStagedImage(name: string): Promise<string> {
+  await renameFile({ directory, name: INCOMING }, fileNameOf(name));
+  return name;
 }
 
-function isBase({ name }: StoredFile): boolean {
+/** Whether a file of the folder is a base image. */
+export function isBase({ name }: Pick<StoredFile, 'name'>): boolean {
   return name.startsWith('base-');
 }
