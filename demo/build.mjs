@@ -11,7 +11,7 @@ import { build } from 'esbuild';
 const DEMO = fileURLToPath(new URL('.', import.meta.url));
 const OUTPUT = join(DEMO, 'dist');
 const PACKAGE_ENTRIES = ['opfs.js', 'v86.js'].map((name) => join(DEMO, '../dist', name));
-const PAGE = ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'favicon.svg'];
+const PAGE = ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'storage.css', 'favicon.svg'];
 const V86_MODULES = ['v86.wasm', 'v86-fallback.wasm'];
 /** As the page's server has them. */
 const FIRMWARE = ['guest/bios/bios.bin', 'guest/bios/vgabios-stdvga.bin'];

@@ -58,18 +58,11 @@ export function adviceForFault(code: ErrorCode): string {
   }
 }
 
-/** The page can't go on. `reset` is offered where a fresh disk would help. */
+/** The page can't go on, but not for another tab (`tab-notice.ts`). `reset` is offered where a fresh disk would help. */
 export function showFatal(error: unknown, reset: () => void): void {
   const what = messageOf(error);
   const startOver: NoticeAction = { label: 'Start with a fresh disk', run: reset };
-  if (isQcow2Error(error, 'IN_USE')) {
-    showNotice({
-      title: 'This disk is in use in another tab',
-      what,
-      advice: 'A disk has one writer, so that two guests cannot damage it. Close the other tab, then try again.',
-      actions: [RELOAD],
-    });
-  } else if (isQcow2Error(error, 'NO_SPACE')) {
+  if (isQcow2Error(error, 'NO_SPACE')) {
     showNotice({
       title: 'This browser has no room left for the disk',
       what,

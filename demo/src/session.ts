@@ -20,6 +20,7 @@ import {
 import type { DiskFault, MachineSnapshot } from 'qcow2-wasm/v86';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
+import { letGoOfDisk, openDiskForTab, type Opening } from './disk-for-tab.js';
 import type { DiskMap } from './disk-map.js';
 import { showCounters, showDiskFacts, showProtection, type DemoStats } from './drive-label.js';
 import type { GuestConsole } from './guest-console.js';
@@ -30,6 +31,7 @@ import { adviceForFault, hideNotice, showFatal, showNotice, showSnapshotFailure 
 import { currentState, progressText, setState, showProgress, type DemoState } from './page.js';
 import { showBase } from './offline-controls.js';
 import type { ResumeOffer } from './resume-offer.js';
+import { forgetRoomNotice, showRoomFault } from './room-notice.js';
 import type { SnapshotPanel } from './snapshot-panel.js';
 import {
   changePassphraseOf,
@@ -39,6 +41,7 @@ import {
   stageImage,
   stageProtectedCopy,
 } from './stored-disk.js';
+import { showDiskGone, showInUse } from './tab-notice.js';
 import type { UnlockPrompt } from './unlock-prompt.js';
 
 const REFRESH_MILLISECONDS = 250;
@@ -65,6 +68,8 @@ interface BootOptions {
   readonly prepare?: () => Promise<void>;
   /** Whether to offer the newest snapshot meanwhile. */
   readonly offersResume?: boolean;
+  /** How the tab comes by its disk. */
+  readonly opening?: Opening;
 }
 
 export class Session {
@@ -82,9 +87,9 @@ export class Session {
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
 
-  /** Opens the stored disk and boots from it. What goes wrong is shown, not thrown. */
-  start(): Promise<void> {
-    return this.#exclusive(() => this.#boot({ offersResume: true })).catch(() => undefined);
+  /** Opens the stored disk, or what else `opening` says, and boots from it. What goes wrong is shown, not thrown. */
+  start(opening: Opening = 'wait'): Promise<void> {
+    return this.#exclusive(() => this.#boot({ offersResume: true, opening })).catch(() => undefined);
   }
 
   send(text: string): void {
@@ -336,13 +341,13 @@ export class Session {
     showSnapshotFailure('checkpoint', error);
   }
 
-  async #boot({ prepare, passphrase, offersResume = false }: BootOptions = {}): Promise<void> {
+  async #boot({ prepare, passphrase, offersResume = false, opening }: BootOptions = {}): Promise<void> {
     try {
       setState('loading');
       showProgress('Opening the disk', null);
       hideNotice();
       await prepare?.();
-      const disk = this.#disk ?? (await this.#openDisk(passphrase));
+      const disk = this.#disk ?? (await this.#openDisk(passphrase, opening));
       if (offersResume) this.#view.offer.open();
       await this.#powerOn(disk);
       const snapshots = await this.#showSnapshots();
@@ -355,8 +360,10 @@ export class Session {
     }
   }
 
-  async #openDisk(passphrase?: string): Promise<OpfsDisk> {
-    const disk = await openStoredDisk(passphrase);
+  async #openDisk(passphrase?: string, opening: Opening = 'wait'): Promise<OpfsDisk> {
+    const disk = await openDiskForTab(opening, (takesOver) => openStoredDisk(passphrase, takesOver));
+    disk.onTakeOver = (givenUp) => this.#exclusive(() => letGoOfDisk(givenUp, () => this.#endMachine()));
+    forgetRoomNotice();
     this.#disk = disk;
     void this.#watch(disk);
     this.#view.unlock.hide();
@@ -436,13 +443,18 @@ export class Session {
     await this.#shutDown();
     setState('error');
     showProgress('', 0);
+    if (isQcow2Error(error, 'IN_USE')) return showInUse(error, (opening) => void this.start(opening));
     showFatal(error, () => void this.reset().catch(() => undefined));
   }
 
-  /** The worker may end without our doing. */
+  /** The worker may end without our doing, or with it: the disk went to another tab. */
   async #watch(disk: OpfsDisk): Promise<void> {
     const error = await disk.closed;
-    if (error && this.#disk === disk) await this.#fail(error);
+    if (!error || this.#disk !== disk) return;
+    if (!isQcow2Error(error, 'IN_USE')) return this.#fail(error);
+    await this.#shutDown();
+    showProgress('Another tab has the disk', 0);
+    showDiskGone((opening) => void this.start(opening));
   }
 
   #halted(): void {
@@ -464,7 +476,9 @@ export class Session {
     });
   }
 
-  #showFault({ operation, error }: DiskFault): void {
+  #showFault(fault: DiskFault): void {
+    if (showRoomFault(fault)) return;
+    const { operation, error } = fault;
     // The end of the worker has a panel of its own.
     if (error.code === 'WORKER_DIED' || error.code === 'CLOSED') return;
     showNotice({

@@ -25,8 +25,12 @@ import {
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
 import { BASE_NAME, baseImage } from './base-image.js';
+import { forgetDisk } from './disk-ledger.js';
+import { TAKE_OVER } from './disk-for-tab.js';
 
-const directory = 'qcow2-wasm-demo';
+/** The folder in OPFS. */
+export const directory = 'qcow2-wasm-demo';
+
 const DISK = 'disk.qcow2';
 const INCOMING = 'incoming.qcow2';
 
@@ -68,15 +72,15 @@ export async function changePassphraseOf(disk: OpfsDisk, passphrase: string, new
 
 /**
  * Opens the stored disk; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`.
- * @param passphrase of the stored disk if it has one; it protects a fresh one.
+ * @param passphrase of the stored disk if it has one; it protects a fresh one. @param takesOver asks another tab to let go of it.
  */
-export async function openStoredDisk(passphrase?: string): Promise<OpfsDisk> {
+export async function openStoredDisk(passphrase?: string, takesOver = false): Promise<OpfsDisk> {
   const files = await listFiles({ directory });
   const bases = files.filter(isBase).map(({ name }) => name);
   // What a page that ended between import and rename has left. Only who has the disk open may clear it away.
   const leftOver = files.some(({ name }) => name === INCOMING) ? [INCOMING] : [];
   if (files.some(({ name }) => name === DISK)) {
-    const disk = await openUnlocked(DISK, [...bases, baseImage()], { passphrase });
+    const disk = await openUnlocked(DISK, [...bases, baseImage()], { passphrase, takesOver });
     await deleteIfPossible(leftOver);
     return disk;
   }
@@ -91,13 +95,14 @@ interface Unlocking {
   readonly passphrase?: string | undefined;
   /** What it has to be encrypted as; default: whatever it is, as long as a passphrase means something to it. */
   readonly encryption?: RequiredEncryption | undefined;
+  readonly takesOver?: boolean;
 }
 
 /** @throws `KEY_NEEDED`, `WRONG_PASSPHRASE` for an encrypted disk, `BAD_ARGUMENT` for a passphrase that protects nothing. */
 async function openUnlocked(name: string, backing: Backing, unlocking: Unlocking): Promise<OpfsDisk> {
-  const { passphrase, encryption = true } = unlocking;
+  const { passphrase, encryption = true, takesOver = false } = unlocking;
   const unlock = passphrase === undefined ? {} : { passphrase, requireEncryption: encryption };
-  const disk = await openDisk({ directory, name, backing, ...unlock });
+  const disk = await openDisk({ directory, name, backing, ...unlock, takeOver: takesOver && TAKE_OVER });
   try {
     if (disk.info.encryption === 'aes') await checkBootSector(disk);
     return disk;
@@ -139,8 +144,9 @@ async function deleteIfPossible(names: readonly string[]): Promise<void> {
 }
 
 /** Throws the stored disk away. It must be closed. */
-export function deleteStoredDisk(): Promise<void> {
-  return deleteFile({ directory, name: DISK });
+export async function deleteStoredDisk(): Promise<void> {
+  await deleteFile({ directory, name: DISK });
+  forgetDisk(DISK);
 }
 
 /**
