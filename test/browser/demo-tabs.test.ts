@@ -143,13 +143,16 @@ describe('a guest without room', () => {
     expect(await notice(page), 'what comes after does not hide the cause').toContain('NO_SPACE');
     await choose(page, 'See what is stored');
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('storage-keep');
-    expect(await page.locator('#storage-full').isVisible()).toBe(true);
+    await page.locator('#storage-full').waitFor();
     await page.close();
     expect((await checkStoredDisk()).errors).toBe(0);
   });
 });
 
 describe('a site of which the browser has cleared', () => {
+  // Nobody has the disk open.
+  beforeAll(() => first.page.close());
+
   it('the base alone: it boots, and says so in passing', async () => {
     await clear('qcow2-wasm-bases');
     const guest = await GuestPage.open(browser, `${server.url}/`);
