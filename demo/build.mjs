@@ -13,7 +13,8 @@ import { buildServiceWorker } from './page-build.mjs';
 const DEMO = fileURLToPath(new URL('.', import.meta.url));
 const OUTPUT = join(DEMO, 'dist');
 const PACKAGE_ENTRIES = ['opfs.js', 'v86.js'].map((name) => join(DEMO, '../dist', name));
-const PAGE = ['index.html', 'style.css', 'snapshots.css', 'protection.css', 'offline.css', 'disks.css', 'favicon.svg'];
+const STYLES = ['style.css', 'snapshots.css', 'protection.css', 'offline.css', 'disks.css', 'storage.css'];
+const PAGE = ['index.html', ...STYLES, 'favicon.svg'];
 const V86_MODULES = ['v86.wasm', 'v86-fallback.wasm'];
 /** What a visit needs, and so what is kept for one without a network; maps and licences are not. */
 export const PAGE_FILES = [...PAGE, ...V86_MODULES, 'main.js', 'xterm.css'];

@@ -6,6 +6,7 @@
  */
 import { deleteFile, listFiles, Qcow2Error, renameFile } from 'qcow2-wasm/opfs';
 import { lastUse, renameUse } from './disk-choice.js';
+import { forgetDisk } from './disk-ledger.js';
 import { diskNameOf, fileNameOf, isSameName } from './disk-names.js';
 import { imageFacts } from './image-facts.js';
 import { createOverlay, deleteIfPossible, directory, isBase } from './stored-disk.js';
@@ -66,6 +67,7 @@ export function renameDisk(name: string, newName: string): Promise<void> {
     await requireFree(newName, name);
     await renameFile({ directory, name: fileNameOf(name) }, fileNameOf(newName));
     renameUse(name, newName);
+    forgetDisk(fileNameOf(name));
   });
 }
 
@@ -73,6 +75,7 @@ export async function deleteDisk(name: string): Promise<void> {
   await requireThere(name);
   await deleteFile({ directory, name: fileNameOf(name) });
   renameUse(name, null);
+  forgetDisk(fileNameOf(name));
   await clearUnusedBases();
 }
 

@@ -1,7 +1,9 @@
 /** What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. */
 import { Qcow2Error, type ExportOptions, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
-import { FIRST_DISK, isSameName } from './disk-names.js';
+import type { Opening } from './disk-for-tab.js';
+import { missingDisk } from './disk-ledger.js';
+import { FIRST_DISK, fileNameOf, isSameName } from './disk-names.js';
 import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions } from './disk-copies.js';
 import { clearUnusedBases, deleteDisk, diskNames, listDisks, renameDisk, requireFree } from './disk-shelf.js';
 import type { GuestLife } from './guest-life.js';
@@ -33,9 +35,10 @@ export class DiskWork {
     private readonly view: SessionView,
   ) {}
 
-  /** Opens the disk that this visit is for and boots from it. What goes wrong is shown, not thrown. */
-  start(): Promise<void> {
+  /** Opens the disk that this visit is for, as `opening` says, and boots from it. What goes wrong is shown, not thrown. */
+  start(opening: Opening): Promise<void> {
     const started = this.turns.take(async () => {
+      if (opening === 'throw-away') return this.life.boot({ opening });
       const names = await diskNames();
       const wanted = diskOfAddress();
       const name = wanted === null ? lastUsed(names) : (names.find((there) => isSameName(there, wanted)) ?? wanted);
@@ -43,7 +46,7 @@ export class DiskWork {
       // A disk is made for who has none yet. Any other one that is not there was renamed or deleted, and is missed.
       const isMissing = !names.includes(name) && (name !== FIRST_DISK || names.length > 0);
       if (isMissing) this.#tellMissing(name, names);
-      else await this.life.boot({ offersResume: true });
+      else await this.life.boot({ offersResume: true, opening });
     });
     return started.catch(() => undefined);
   }
@@ -55,7 +58,8 @@ export class DiskWork {
     const make: NoticeAction = { label: `Make “${name}”`, run: go(() => this.reset()) };
     const other = lastUsed(names);
     const instead: NoticeAction = { label: `Start “${other}”`, run: go(() => this.startDisk(other)) };
-    showMissingDisk(name, names.length > 0 ? [instead, make] : [make]);
+    const cleared = missingDisk(fileNameOf(name));
+    showMissingDisk({ name, cleared }, names.length > 0 ? [instead, make] : [make]);
   }
 
   /**
@@ -182,6 +186,10 @@ export class DiskWork {
   }
 
   async #reset(passphrase?: string): Promise<void> {
+    if (this.life.isThrownAway) {
+      await this.life.shutDown();
+      return this.life.boot({ opening: 'throw-away' });
+    }
     await stageFreshDisk(passphrase).catch((error: unknown) => {
       showRefusedReset(error);
       throw error;
@@ -201,7 +209,7 @@ export class DiskWork {
         () => false,
       );
       if (!isSound) await this.life.shutDown();
-      await this.life.boot();
+      await this.life.boot({ opening: this.life.isThrownAway ? 'throw-away' : 'wait' });
     });
   }
 
@@ -225,6 +233,8 @@ export class DiskWork {
   #protect(passphrase: string, onProgress?: (fraction: number) => void): Promise<void> {
     return this.life.whileState('protecting', async () => {
       const { machine, disk } = this.life.running();
+      if (this.life.isThrownAway)
+        throw new Qcow2Error('BAD_ARGUMENT', 'a disk that is thrown away has nothing to protect');
       if (disk.info.encryption === 'luks') {
         throw new Qcow2Error('BAD_ARGUMENT', 'the disk is protected already; its passphrase can be changed');
       }

@@ -1,6 +1,7 @@
 /** The label beside the terminal: facts of the disk that is open, and its counters. */
 import type { DiskInfo, DiskStats, OpfsDisk } from 'qcow2-wasm/opfs';
 import type { DiskActivity } from 'qcow2-wasm/v86';
+import { isThrownAway } from './disk-for-tab.js';
 import { element, formatBytes, setText } from './page.js';
 
 /** What `window.demo.stats()` gives: the guest's requests, and what the engine did about them. */
@@ -24,7 +25,7 @@ export function showDiskName(name: string): void {
 
 export function showDiskFacts({ info }: OpfsDisk, seam: DemoStats['seam']): void {
   const clusters = formatBytes(info.clusterSize);
-  setText('location', `OPFS of ${location.host}: ${info.path}`);
+  setText('location', isThrownAway() ? 'the memory of this tab' : `OPFS of ${location.host}: ${info.path}`);
   // Behind the name stands the version of the file, which is no reading.
   setText('base', info.backingFile?.replace(/#identity=.*/, '') ?? 'nothing: the image is whole');
   setText('capacity', formatBytes(info.size));

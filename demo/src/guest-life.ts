@@ -16,14 +16,17 @@ import { noticeOfOtherBase } from './base-notice.js';
 import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice } from './checkpoint-choice.js';
 import { putIntoAddress, noteUse } from './disk-choice.js';
+import { openDiskForTab, type Opening } from './disk-for-tab.js';
 import { FIRST_DISK } from './disk-names.js';
 import { showDiskFacts, showDiskName, showProtection } from './drive-label.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { GuestSnapshots } from './guest-snapshots.js';
 import { hideNotice, showFatal, showFault, showNotice, showPoweredOff, showSnapshotFailure } from './notice.js';
 import { currentState, setState, showProgress, type DemoState } from './page.js';
+import { forgetRoomNotice, showRoomFault } from './room-notice.js';
 import type { SessionView } from './session-view.js';
 import { openStoredDisk } from './stored-disk.js';
+import { showDiskGone, showInUse } from './tab-notice.js';
 
 export interface LifeOptions {
   /** Whether the page makes writes stable after a time, besides the guest itself. */
@@ -32,6 +35,10 @@ export interface LifeOptions {
   readonly restart: () => void;
   /** For the visitor's choice after what ended everything. */
   readonly reset: () => void;
+  /** For the visitor's choice where two tabs want one disk. */
+  readonly open: (opening: Opening) => void;
+  /** Another tab wants the disk. */
+  readonly letGo: (givenUp: AbortSignal) => Promise<void>;
 }
 
 export interface BootOptions {
@@ -41,6 +48,8 @@ export interface BootOptions {
   readonly prepare?: () => Promise<unknown>;
   /** Whether to offer the newest snapshot meanwhile. */
   readonly offersResume?: boolean;
+  /** How the tab comes by its disk. */
+  readonly opening?: Opening;
 }
 
 export class GuestLife {
@@ -55,9 +64,14 @@ export class GuestLife {
     private readonly options: LifeOptions,
   ) {}
 
-  /** Of the disk that is open, or is opened next. */
+  /** Of the disk that is open, or is opened next; that of no disk where it is thrown away. */
   get diskName(): string {
     return this.#name;
+  }
+
+  /** Whether the disk is one that nobody keeps, and that has no file. */
+  get isThrownAway(): boolean {
+    return this.#name === '';
   }
 
   /** The disk is, or will be, the one of this name; on the next visit of this tab, too. */
@@ -90,13 +104,13 @@ export class GuestLife {
   }
 
   /** Opens the disk, unless it is open, and boots from it. What goes wrong is shown, and thrown. */
-  async boot({ prepare, passphrase, offersResume = false }: BootOptions = {}): Promise<void> {
+  async boot({ prepare, passphrase, offersResume = false, opening }: BootOptions = {}): Promise<void> {
     try {
       setState('loading');
       showProgress('Opening the disk', null);
       hideNotice();
       await prepare?.();
-      const disk = this.#disk ?? (await this.#openDisk(passphrase));
+      const disk = this.#disk ?? (await this.#openDisk(passphrase, opening));
       if (offersResume) this.view.offer.open();
       await this.#powerOn(disk);
       const snapshots = await this.showSnapshots();
@@ -195,9 +209,14 @@ export class GuestLife {
     return snapshots ?? [];
   }
 
-  async #openDisk(passphrase?: string): Promise<OpfsDisk> {
-    const disk = await openStoredDisk(this.#name, passphrase);
-    noteUse(this.#name);
+  async #openDisk(passphrase?: string, opening: Opening = 'wait'): Promise<OpfsDisk> {
+    const name = opening === 'throw-away' ? '' : this.#name;
+    const disk = await openDiskForTab(opening, (takesOver) => openStoredDisk(name, passphrase, takesOver));
+    disk.onTakeOver = this.options.letGo;
+    forgetRoomNotice();
+    this.#name = name;
+    if (this.isThrownAway) showDiskName('thrown away');
+    else noteUse(name);
     this.#disk = disk;
     void this.#watch(disk);
     this.view.unlock.hide();
@@ -212,7 +231,9 @@ export class GuestLife {
     const events: MachineEvents = {
       onSerialByte: (byte) => guest.receive(byte),
       onTransfer: (kind, offset, length) => map.note(kind, offset, length),
-      onFault: showFault,
+      onFault: (fault) => {
+        if (!showRoomFault(fault)) showFault(fault);
+      },
       onHalt: () => this.#halted(),
     };
     const { flushTimers } = this.options;
@@ -244,13 +265,18 @@ export class GuestLife {
     await this.shutDown();
     setState('error');
     showProgress('', 0);
+    if (isQcow2Error(error, 'IN_USE')) return showInUse(error, this.options.open);
     showFatal(error, this.options.reset);
   }
 
-  /** The worker may end without our doing. */
+  /** The worker may end without our doing, or with it: the disk went to another tab. */
   async #watch(disk: OpfsDisk): Promise<void> {
     const error = await disk.closed;
-    if (error && this.#disk === disk) await this.fail(error);
+    if (!error || this.#disk !== disk) return;
+    if (!isQcow2Error(error, 'IN_USE')) return this.fail(error);
+    await this.shutDown();
+    showProgress('Another tab has the disk', 0);
+    showDiskGone(this.options.open);
   }
 
   #halted(): void {

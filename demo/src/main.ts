@@ -2,10 +2,12 @@
 import type { BaseStatus, BootProfile } from 'qcow2-wasm/opfs';
 import { askToReset, connectControls } from './controls.js';
 import type { DemoDisk } from './disk-controls.js';
+import { connectThrowAway } from './disk-for-tab.js';
 import { DiskMap } from './disk-map.js';
 import { freeName } from './disk-names.js';
 import type { DiskExport } from './disk-work.js';
 import type { DemoStats } from './drive-label.js';
+import { startWatchfully } from './eviction.js';
 import { GuestConsole } from './guest-console.js';
 import { nameOfImage } from './import-controls.js';
 import { givenPassphrase } from './image-passphrase.js';
@@ -18,6 +20,7 @@ import { SerialTerminal } from './serial-terminal.js';
 import { Session } from './session.js';
 import { plainSnapshot, snapshotActions, type DemoSnapshot } from './snapshot-controls.js';
 import { SnapshotPanel } from './snapshot-panel.js';
+import { StoragePanel } from './storage-panel.js';
 import { UnlockPrompt } from './unlock-prompt.js';
 import { VgaScreen } from './vga-screen.js';
 
@@ -152,7 +155,10 @@ if (hasOpfs()) {
   // Asks for storage that the browser does not clear by itself; the demo works without.
   void navigator.storage.persist?.().catch(() => false);
   void keepPage(() => session.flush());
-  void session.start();
+  connectThrowAway();
+  const storage = new StoragePanel(session);
+  void storage.look();
+  void startWatchfully(() => session.start());
 } else {
   setState('error');
   showNotice({

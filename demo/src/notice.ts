@@ -2,8 +2,10 @@
 import { isQcow2Error, type ErrorCode } from 'qcow2-wasm/opfs';
 import type { DiskFault } from 'qcow2-wasm/v86';
 import { noticeOfBase } from './base-notice.js';
+import type { SeenDisk } from './disk-ledger.js';
 import { messageOf, RELOAD, type Notice, type NoticeAction } from './notice-parts.js';
 import { currentState, element } from './page.js';
+import { age } from './time-words.js';
 
 export { messageOf };
 
@@ -69,29 +71,32 @@ export function showPoweredOff(restart: () => void): void {
   });
 }
 
+export interface MissingDisk {
+  readonly name: string;
+  /** As it was seen last, where this page has not deleted it. */
+  readonly cleared: SeenDisk | null;
+}
+
 /** The address names a disk that is not there. */
-export function showMissingDisk(name: string, actions: readonly NoticeAction[]): void {
+export function showMissingDisk({ name, cleared }: MissingDisk, actions: readonly NoticeAction[]): void {
   showNotice({
-    title: `There is no disk “${name}” in this browser`,
-    advice: 'The address of this page names it. It was renamed or deleted, or is in another browser.',
+    title:
+      cleared === null ? `There is no disk “${name}” in this browser` : `The browser has cleared the disk “${name}”`,
+    advice:
+      cleared === null
+        ? 'The address of this page names it. It was renamed or deleted, or is in another browser.'
+        : `It was last here ${age(new Date(cleared.lastSeen))}. This page did not delete it: browsers clear what a site has stored when room is short, or when they are told to.`,
     actions,
   });
 }
 
-/** The page can't go on. `reset` is offered where a fresh disk would help. */
+/** The page can't go on, but not for another tab (`tab-notice.ts`). `reset` is offered where a fresh disk would help. */
 export function showFatal(error: unknown, reset: () => void): void {
   const what = messageOf(error);
   const startOver: NoticeAction = { label: 'Start with a fresh disk', run: reset };
   const ofBase = noticeOfBase(error, startOver);
   if (ofBase !== null) showNotice(ofBase);
-  else if (isQcow2Error(error, 'IN_USE')) {
-    showNotice({
-      title: 'This disk is in use in another tab',
-      what,
-      advice: 'A disk has one writer, so that two guests cannot damage it. Close the other tab, then try again.',
-      actions: [RELOAD],
-    });
-  } else if (isQcow2Error(error, 'NO_SPACE')) {
+  else if (isQcow2Error(error, 'NO_SPACE')) {
     showNotice({
       title: 'This browser has no room left for the disk',
       what,

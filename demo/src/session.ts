@@ -15,6 +15,7 @@ import type { CheckpointSeconds } from './checkpoint-choice.js';
 import { plainDisk, type DemoDisk } from './disk-controls.js';
 import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
 import { requireName } from './disk-names.js';
+import { letGoOfDisk, type Opening } from './disk-for-tab.js';
 import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
 import { DiskWork, type DiskExport } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
@@ -46,6 +47,8 @@ export class Session {
       flushTimers,
       restart: () => void this.restart().catch(() => undefined),
       reset: () => void this.reset().catch(() => undefined),
+      open: (opening) => void this.start(opening),
+      letGo: (givenUp) => turns.take(() => letGoOfDisk(givenUp, () => this.#life.endMachine())),
     });
     const turns = new Turns({
       stop: async () => this.#life.snapshots?.stopCheckpoints(),
@@ -56,9 +59,9 @@ export class Session {
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
 
-  /** Opens the stored disk and boots from it. What goes wrong is shown, not thrown. */
-  start(): Promise<void> {
-    return this.#disks.start();
+  /** Opens the disk of this visit, or what else `opening` says, and boots from it. What goes wrong is shown, not thrown. */
+  start(opening: Opening = 'wait'): Promise<void> {
+    return this.#disks.start(opening);
   }
 
   send(text: string): void {
@@ -87,7 +90,7 @@ export class Session {
 
   /** Of the disk that is open. @throws Qcow2Error `CLOSED` while there is no guest. */
   openDisk(): { readonly name: string; readonly info: DiskInfo } {
-    return { name: this.#life.diskName, info: this.#life.running().disk.info };
+    return { name: this.#life.diskName || 'throw-away', info: this.#life.running().disk.info };
   }
 
   /** The one that is open here comes first, then the one that was used last. */

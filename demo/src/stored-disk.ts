@@ -30,6 +30,7 @@ import {
 } from 'qcow2-wasm/opfs';
 import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
 import { allowedBases, baseImage } from './base-image.js';
+import { TAKE_OVER } from './disk-for-tab.js';
 import { fileNameOf } from './disk-names.js';
 
 /** The folder in OPFS. */
@@ -86,14 +87,14 @@ export async function changePassphraseOf(disk: OpfsDisk, passphrase: string, new
 
 /**
  * Opens the disk of that name; where there is none, a fresh overlay over the base. Rejects with a `Qcow2Error`.
- * @param passphrase of the stored disk if it has one; it protects a fresh one.
+ * @param passphrase of the stored disk if it has one; it protects a fresh one. @param takesOver asks another tab to let go of it.
  */
-export async function openStoredDisk(name: string, passphrase?: string): Promise<OpfsDisk> {
+export async function openStoredDisk(name: string, passphrase?: string, takesOver = false): Promise<OpfsDisk> {
   const files = await listFiles({ directory });
   const bases = files.filter(isBase).map((file) => file.name);
   const isThere = files.some((file) => file.name === fileNameOf(name));
   const disk = isThere
-    ? await openUnlocked(fileNameOf(name), [...bases, ...allowedBases()], { passphrase })
+    ? await openUnlocked(fileNameOf(name), [...bases, ...allowedBases()], { passphrase, takesOver })
     : await createOverlay(name, passphrase);
   if (files.some((file) => file.name === INCOMING)) await clearDoor();
   return disk;
@@ -119,13 +120,14 @@ interface Unlocking {
   readonly passphrase?: string | undefined;
   /** What it has to be encrypted as; default: whatever it is, as long as a passphrase means something to it. */
   readonly encryption?: RequiredEncryption | undefined;
+  readonly takesOver?: boolean;
 }
 
 /** @throws `KEY_NEEDED`, `WRONG_PASSPHRASE` for an encrypted disk, `BAD_ARGUMENT` for a passphrase that protects nothing. */
 async function openUnlocked(name: string, backing: Backing, unlocking: Unlocking): Promise<OpfsDisk> {
-  const { passphrase, encryption = true } = unlocking;
+  const { passphrase, encryption = true, takesOver = false } = unlocking;
   const unlock = passphrase === undefined ? {} : { passphrase, requireEncryption: encryption };
-  const disk = await openDisk({ directory, name, backing, ...unlock });
+  const disk = await openDisk({ directory, name, backing, ...unlock, takeOver: takesOver && TAKE_OVER });
   try {
     if (disk.info.encryption === 'aes') await checkBootSector(disk);
     return disk;
