@@ -167,7 +167,7 @@ describe('a site of which the browser has cleared', () => {
     const guest = await GuestPage.open(browser, `${server.url}/`);
     await guest.whenState('booting', 'ready');
     await whenNoticeSays(guest.page, 'The browser has cleared your disk');
-    expect(await notice(guest.page)).toMatch(/disk\.qcow2, [\d.]+ MiB, last here (just now|\d+ s ago|\d+ min ago)/);
+    expect(await notice(guest.page)).toMatch(/disk\.qcow2, [\d.]+ [KM]iB, last here (just now|\d+ s ago|\d+ min ago)/);
     await guest.page.reload();
     await guest.whenState('booting', 'ready');
     expect(await guest.page.locator('#notice').isVisible(), 'it is said once').toBe(false);
