@@ -17,6 +17,8 @@ import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, ty
 
 const MIB = 1 << 20;
 
+const POLL = { timeout: 30_000 };
+
 let server: FolderServer;
 let browser: TestBrowser;
 let folder: string;
@@ -105,7 +107,7 @@ describe('two tabs', () => {
   it('see what is stored: the disk, the base, and that the disk stands on it', async () => {
     const { page } = second;
     await page.locator('#storage').scrollIntoViewIfNeeded();
-    await expect.poll(() => storedRows(page)).toHaveLength(3);
+    await expect.poll(() => storedRows(page), POLL).toHaveLength(3);
     const [disk, base, rest] = await storedRows(page);
     expect(disk).toContain('disk.qcow2');
     expect(base).toMatch(/linux\.qcow2.*here/s);
@@ -157,7 +159,7 @@ describe('a site of which the browser has cleared', () => {
     await clear('qcow2-wasm-bases');
     const guest = await GuestPage.open(browser, `${server.url}/`);
     await guest.whenState('booting', 'ready');
-    await expect.poll(() => storedRows(guest.page).then(String)).toContain('the browser had cleared it');
+    await expect.poll(() => storedRows(guest.page).then(String), POLL).toContain('the browser had cleared it');
     expect(await guest.page.locator('#notice').isVisible()).toBe(false);
     await guest.page.close();
   });
