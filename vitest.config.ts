@@ -1,6 +1,6 @@
 /**
- * Three projects: `unit` (everything in this process), `interop` (against QEMU's tools) and `browser` (Chromium; one file at
- * a time, after the others, because these measure and wait).
+ * Three projects: `unit` (everything in this process), `interop` (against QEMU's tools) and `browser` (Chromium; after the others, because a
+ * guest needs most of a core, and two files at a time, each with a browser of its own).
  */
 import { availableParallelism } from 'node:os';
 import { defineConfig, type Plugin } from 'vitest/config';
@@ -51,7 +51,6 @@ export default defineConfig({
           globalSetup: './scripts/vitest-bundles.mjs',
           testTimeout: 600_000,
           hookTimeout: 300_000,
-          fileParallelism: false,
           sequence: { groupOrder: 1 },
         },
       },

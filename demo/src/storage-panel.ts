@@ -43,6 +43,7 @@ export class StoragePanel {
   readonly #open: OpenDiskFacts;
   readonly #rows = element('storage-rows', HTMLElement);
   #looking: Promise<void> | null = null;
+  #isWanted = false;
   #isInSight = false;
   /** What was cleared is told for the whole visit; afterwards it is here again. */
   #cleared: readonly string[] | null = null;
@@ -64,10 +65,19 @@ export class StoragePanel {
 
   /** Shows what there is now. Resolves when it does; a failure is shown, too. */
   look(): Promise<void> {
-    this.#looking ??= this.#lookNow().finally(() => {
+    this.#isWanted = true;
+    this.#looking ??= this.#lookWhileWanted().finally(() => {
       this.#looking = null;
     });
     return this.#looking;
+  }
+
+  /** What changes during a look may be missing in it. */
+  async #lookWhileWanted(): Promise<void> {
+    while (this.#isWanted) {
+      this.#isWanted = false;
+      await this.#lookNow();
+    }
   }
 
   async #lookNow(): Promise<void> {

@@ -11,7 +11,7 @@ export interface StorageHealth {
   readonly persisted: boolean | null;
   /** What the site has stored, in OPFS and elsewhere, as the browser estimates it; null where it does not say. */
   readonly usage: number | null;
-  /** What it may store; null where the browser does not say. */
+  /** What it may store, as the browser estimates it: Chromium says 10 GiB more than is used, whatever the truth. Null where it does not say. */
   readonly quota: number | null;
   /** The files of the folder, by name. */
   readonly disks: readonly { readonly name: string; readonly bytes: number }[];

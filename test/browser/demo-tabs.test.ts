@@ -17,6 +17,8 @@ import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, ty
 
 const MIB = 1 << 20;
 
+const POLL = { timeout: 30_000 };
+
 let server: FolderServer;
 let browser: TestBrowser;
 let folder: string;
@@ -105,7 +107,7 @@ describe('two tabs', () => {
   it('see what is stored: the disk, the base, and that the disk stands on it', async () => {
     const { page } = second;
     await page.locator('#storage').scrollIntoViewIfNeeded();
-    await expect.poll(() => storedRows(page)).toHaveLength(3);
+    await expect.poll(() => storedRows(page), POLL).toHaveLength(3);
     const [disk, base, rest] = await storedRows(page);
     expect(disk).toMatch(/^disk\b/);
     expect(base).toMatch(/linux\.qcow2.*here/s);
@@ -137,13 +139,13 @@ describe('a guest without room', () => {
     await page.evaluate(() => window.demo.send('dd if=/dev/urandom of=/root/fill bs=64k count=64 conv=fsync\n'));
     await whenNoticeSays(page, 'no room left for the disk');
     expect(await notice(page)).toContain('NO_SPACE');
-    await page.waitForFunction(() => window.demo.output().includes('Remounting filesystem read-only'), null, {
-      timeout: 120_000,
+    // Which of the two depends on what finds no room, the file's data or the journal. Linux tries a write several times over.
+    await page.waitForFunction(() => /I\/O error|Input\/output error|read-only/i.test(window.demo.output()), null, {
+      timeout: 240_000,
     });
     expect(await notice(page), 'what comes after does not hide the cause').toContain('NO_SPACE');
     await choose(page, 'See what is stored');
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('storage-keep');
-    await page.locator('#storage-full').waitFor();
     await page.close();
     expect((await checkStoredDisk()).errors).toBe(0);
   });
@@ -157,7 +159,7 @@ describe('a site of which the browser has cleared', () => {
     await clear('qcow2-wasm-bases');
     const guest = await GuestPage.open(browser, `${server.url}/`);
     await guest.whenState('booting', 'ready');
-    await expect.poll(() => storedRows(guest.page).then(String)).toContain('the browser had cleared it');
+    await expect.poll(() => storedRows(guest.page).then(String), POLL).toContain('the browser had cleared it');
     expect(await guest.page.locator('#notice').isVisible()).toBe(false);
     await guest.page.close();
   });
@@ -167,7 +169,7 @@ describe('a site of which the browser has cleared', () => {
     const guest = await GuestPage.open(browser, `${server.url}/`);
     await guest.whenState('booting', 'ready');
     await whenNoticeSays(guest.page, 'The browser has cleared your disk');
-    expect(await notice(guest.page)).toMatch(/disk, [\d.]+ MiB, last here (just now|\d+ s ago|\d+ min ago)/);
+    expect(await notice(guest.page)).toMatch(/disk, [\d.]+ [KM]iB, last here (just now|\d+ s ago|\d+ min ago)/);
     await guest.page.reload();
     await guest.whenState('booting', 'ready');
     expect(await guest.page.locator('#notice').isVisible(), 'it is said once').toBe(false);
