@@ -37,6 +37,8 @@ export class DiskWork {
 
   /** Opens the disk that this visit is for, as `opening` says, and boots from it. What goes wrong is shown, not thrown. */
   start(opening: Opening): Promise<void> {
+    // At once, so that a choice is seen to be taken.
+    this.life.showOpening();
     const started = this.turns.take(async () => {
       if (opening === 'throw-away') return this.life.boot({ opening });
       const names = await diskNames();

@@ -103,12 +103,16 @@ export class GuestLife {
     return { machine, disk, snapshots };
   }
 
+  showOpening(): void {
+    setState('loading');
+    showProgress('Opening the disk', null);
+    hideNotice();
+  }
+
   /** Opens the disk, unless it is open, and boots from it. What goes wrong is shown, and thrown. */
   async boot({ prepare, passphrase, offersResume = false, opening }: BootOptions = {}): Promise<void> {
     try {
-      setState('loading');
-      showProgress('Opening the disk', null);
-      hideNotice();
+      this.showOpening();
       await prepare?.();
       const disk = this.#disk ?? (await this.#openDisk(passphrase, opening));
       if (offersResume) this.view.offer.open();

@@ -120,7 +120,7 @@ describe('a tab that is killed while it exports', () => {
 });
 
 describe('a tab that is killed while it imports', () => {
-  for (const pieces of [0, 2, 5]) {
+  for (const pieces of [1, 2, 5]) {
     it(`has the old disk after ${pieces} pieces of the new one, and left nothing`, async () => {
       const name = `import-${pieces}.qcow2`;
       const page = await tabWithMark(name, Infinity);
@@ -144,7 +144,6 @@ describe('a tab that is killed while it imports', () => {
           await new Promise<void>((resolve) => {
             const onProgress = (): void => void (++stored === most && resolve());
             void window.qcow2.importImage({ name: target }, image, { onProgress });
-            if (most === 0) resolve();
           });
         },
         { target: name, most: pieces },

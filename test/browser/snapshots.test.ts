@@ -209,7 +209,7 @@ describe('snapshots of the demo', () => {
 describe('the panel of snapshots', () => {
   it('takes one under the name that is typed, with Enter, and proposes the next name', async () => {
     const { page } = guest;
-    const name = page.getByLabel('Name');
+    const name = page.locator('#snapshot-name');
     expect(await name.inputValue()).toBe('Snapshot 1');
     await name.press('Enter');
     await card('Snapshot 1').waitFor({ timeout: 30_000 });
@@ -270,7 +270,7 @@ describe('the panel of snapshots', () => {
     const error = await guest.load('no such snapshot').catch((reason: unknown) => String(reason));
     expect(error).toContain('no such snapshot');
     const { page } = guest;
-    const name = page.getByLabel('Name');
+    const name = page.locator('#snapshot-name');
     const tooLong = 'x'.repeat(70_000);
     await name.evaluate((input: HTMLInputElement) => input.removeAttribute('maxlength'));
     await name.fill(tooLong);
