@@ -10,6 +10,8 @@ import { build } from 'esbuild';
 
 const DEMO = fileURLToPath(new URL('.', import.meta.url));
 
+const WORKER = join(DEMO, 'src/service-worker.ts');
+
 /** As the page's server has them, beside the guest. */
 const FIRMWARE = ['guest/bios/bios.bin', 'guest/bios/vgabios-stdvga.bin'];
 
@@ -28,12 +30,14 @@ export async function buildServiceWorker(folder, files) {
   if (missing.length > 0) throw new Error(`the page has no ${missing.join(', ')}: run "npm run guest" first`);
   // The page is asked for by its folder: a server may send who asks for index.html elsewhere.
   const digests = paths.map(([name, path]) => [name === 'index.html' ? './' : name, integrityOf(path)]);
+  // The worker's own code, too: a build must not share its cache with one that is in use.
+  const parts = [...digests, ['service-worker.ts', integrityOf(WORKER)]];
   const page = {
-    build: createHash('sha256').update(JSON.stringify(digests)).digest('hex').slice(0, 16),
+    build: createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16),
     files: digests,
   };
   await build({
-    entryPoints: [join(DEMO, 'src/service-worker.ts')],
+    entryPoints: [WORKER],
     outfile: join(folder, 'service-worker.js'),
     bundle: true,
     format: 'iife',

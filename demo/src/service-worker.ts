@@ -61,10 +61,11 @@ scope.addEventListener('fetch', (event) => {
   }
 });
 
-/** All or none: half a page is no page. */
+/** All or none: half a page is no page. One that is there is whole, and somebody's. */
 async function keepAll(): Promise<void> {
+  const cache = await caches.open(CACHE);
+  if ((await cache.keys()).length >= kept.size) return;
   try {
-    const cache = await caches.open(CACHE);
     await cache.addAll([...kept].map(([url, integrity]) => new Request(url, { cache: 'no-cache', integrity })));
   } catch (error) {
     await caches.delete(CACHE);
