@@ -10,6 +10,7 @@ const FILES = [
   'test/image/fuzz.test.ts',
   'test/image/encrypted-fuzz.test.ts',
   'test/operations/bitmaps/hostile.test.ts',
+  'test/operations/snapshots/hostile.test.ts',
   'test/interop/fuzz.test.ts',
   'test/interop/all-operations.test.ts',
   'test/interop/matrix-512.test.ts',

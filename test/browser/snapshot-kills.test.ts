@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { KillCampaign } from './kill-campaign.js';
 
-const KILLS = Number(process.env['KILLS'] ?? 5);
+const KILLS = Number(process.env['KILLS'] ?? 3);
 
 /** A boot, and what a kill with all that is looked at afterwards takes on a busy machine. */
 const MILLISECONDS = 300_000 + KILLS * 60_000;

@@ -24,7 +24,7 @@ import { crashStates, type CrashState } from './crash-states.js';
 import type { StorageEvent } from './recording-storage.js';
 import { openScenario, record, type Recording, type Scenario } from './scenario.js';
 
-const STATES = Number(process.env['CRASH_STATES'] ?? 650);
+const STATES = Number(process.env['CRASH_STATES'] ?? 520);
 /** One state in so many is also given to qemu-img. */
 const JUDGED_BY_QEMU = 12;
 /** States per recorded run; then a new run with another seed. */

@@ -31,7 +31,7 @@ import { crashStates, statesWithAll } from './crash-states.js';
 import { GuestHistory } from './guest-history.js';
 import { RecordingStorage } from './recording-storage.js';
 
-const STATES = Math.ceil(Number(process.env['CRASH_STATES'] ?? 90) / 6);
+const STATES = Math.ceil(Number(process.env['CRASH_STATES'] ?? 54) / 6);
 const SIZE = 0x2_0000;
 const cheap = { iterTime: 0 } as const;
 

@@ -18,7 +18,7 @@ import { GuestHistory } from './guest-history.js';
 import { openShape, prepareImage, type ImageShape } from './operation-images.js';
 import { crashStatesOfFiles, RecordedFiles, type FilesState } from './recorded-files.js';
 
-const STATES = Number(process.env['CRASH_STATES'] ?? 600);
+const STATES = Number(process.env['CRASH_STATES'] ?? 380);
 /** States per recorded run; then a new run with another seed. */
 const STATES_PER_RUN = 60;
 const OPERATIONS = 70;

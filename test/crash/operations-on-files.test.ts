@@ -16,7 +16,7 @@ import { expectLeaksOnly, expectLeaksOnlyByQemu, isDirty, JUDGED_BY_QEMU, runChe
 import { createShape, openShape, prepareImage, SIZE, type ImageShape } from './operation-images.js';
 import { crashStatesOfFiles, RecordedFiles, type FileBytes, type FilesState } from './recorded-files.js';
 
-const STATES = Number(process.env['CRASH_STATES'] ?? 600);
+const STATES = Number(process.env['CRASH_STATES'] ?? 400);
 const TIMEOUT = 60_000 + 100 * STATES;
 
 type Judge = (state: FilesState, byQemu: boolean) => void;

@@ -26,7 +26,7 @@ import { expectKeySlots, openShape, prepareImage } from './operation-images.js';
 import { OPERATION_SCENARIOS, type OperationScenario } from './operation-scenarios.js';
 import { crashStatesOfFiles, RecordedFiles, type FilesState } from './recorded-files.js';
 
-const STATES = Number(process.env['CRASH_STATES'] ?? 760);
+const STATES = Number(process.env['CRASH_STATES'] ?? 500);
 
 interface Recorded {
   readonly files: RecordedFiles;

@@ -37,7 +37,7 @@ import {
   type TimelineEntry,
 } from './snapshot-scenarios.js';
 
-const STATES = Number(process.env['CRASH_STATES'] ?? 520);
+const STATES = Number(process.env['CRASH_STATES'] ?? 340);
 /** States per recorded run; then a new run with another seed. */
 const STATES_PER_RUN = 50;
 /** Where the header names its tables and the size of the disk, and for how many bytes. */

@@ -4,7 +4,7 @@ import { roundsOfThisRun, timeoutOfThisRun } from '../support/campaign.js';
 import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { fuzzEncryption, imageToFuzz } from './encrypted-fuzz-run.js';
 
-const ROUNDS = roundsOfThisRun(150);
+const ROUNDS = roundsOfThisRun(90);
 const OPTIONS = { timeout: timeoutOfThisRun(300_000) };
 
 describe('an encrypted image with a damaged header, key slots or extension', () => {

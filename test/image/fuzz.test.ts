@@ -10,7 +10,7 @@ const OPTIONS = { timeout: timeoutOfThisRun(120_000) };
 describe('an image with damaged metadata', () => {
   for (const version of [2, 3] as const) {
     it(`ends in success or with a Qcow2Error, soon, and in bounds (version ${version})`, OPTIONS, () =>
-      withSeed('fuzz', seedOfThisRun(version), (random) => fuzz(smallImage(version), roundsOfThisRun(3000), random)),
+      withSeed('fuzz', seedOfThisRun(version), (random) => fuzz(smallImage(version), roundsOfThisRun(2000), random)),
     );
   }
 });

@@ -7,7 +7,7 @@ import { roundsOfThisRun, timeoutOfThisRun } from '../support/campaign.js';
 import { seedOfThisRun, withSeed } from '../support/seeded-random.js';
 import { inTemporaryDirectory, qemuCreate, qemuImg, qemuIo } from './qemu.js';
 
-const ROUNDS = roundsOfThisRun(2000);
+const ROUNDS = roundsOfThisRun(1200);
 const OPTIONS = { timeout: timeoutOfThisRun(120_000) };
 const INCOMPATIBLE_LOW_BYTE = 79;
 
