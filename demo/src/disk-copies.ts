@@ -26,10 +26,13 @@ export async function duplicateClosedDisk(name: string, newName: string, options
   await duplicateFile({ directory, name: fileNameOf(name) }, fileNameOf(newName), jobOptions(options));
 }
 
-/** Makes a disk of a file with a copy of one that is open. */
-export function keepCopy(file: Blob, newName: string, options: CopyOptions): Promise<void> {
+/** Stores a file on its way in. */
+type StoreFile = (file: Blob, options: CopyOptions) => Promise<void>;
+
+/** Makes a disk of a file with a copy of one that is open. @param bring makes the file and stores it, while nothing else comes in. */
+export function keepCopy(newName: string, bring: (store: StoreFile) => Promise<void>): Promise<void> {
   return oneAtTheDoor(async () => {
-    await stageFile(file, jobOptions(options));
+    await bring((file, options) => stageFile(file, jobOptions(options)));
     await commitAs(newName);
   });
 }

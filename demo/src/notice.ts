@@ -127,7 +127,9 @@ export function showFatal(error: unknown, reset: () => void): void {
 export function showRefusedReset(error: unknown): void {
   const remedy = isQcow2Error(error, 'NO_SPACE')
     ? 'Free some space for this site in the browser settings, then try again.'
-    : 'Try again when its base image can be had.';
+    : isQcow2Error(error, 'IN_USE')
+      ? 'See which one is open here now, and reset that if you wish.'
+      : 'Try again when its base image can be had.';
   showNotice({
     title: 'A fresh disk could not be made',
     what: messageOf(error),

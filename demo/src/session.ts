@@ -3,6 +3,7 @@
  * one, too, and so is whatever is done with a snapshot. Checkpoints are taken only while nothing else happens.
  *
  *   guest-life.ts       disk and machine, from the opening of one to the end of the other
+ *   disk-turns.ts       what is asked of one disk is done to no other
  *   disk-work.ts        what is done with the disk as a whole
  *   disk-shelf.ts       the disks that no machine has
  *   disk-copies.ts      what makes a disk out of another one, or of an image from elsewhere
@@ -17,6 +18,7 @@ import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
 import { requireName } from './disk-names.js';
 import { letGoOfDisk, type Opening } from './disk-for-tab.js';
 import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
+import { DiskTurns } from './disk-turns.js';
 import { DiskWork, type DiskExport } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
 import { GuestLife } from './guest-life.js';
@@ -48,14 +50,19 @@ export class Session {
       restart: () => void this.restart().catch(() => undefined),
       reset: () => void this.reset().catch(() => undefined),
       open: (opening) => void this.start(opening),
-      letGo: (givenUp) => turns.take(() => letGoOfDisk(givenUp, () => this.#life.endMachine())),
+      // One that was closed while the question waited is free already, and the machine is on another one.
+      letGo: (disk, givenUp) =>
+        turns.take(async () => {
+          if (this.#life.disk === disk) await letGoOfDisk(givenUp, () => this.#life.endMachine());
+        }),
     });
     const turns = new Turns({
       stop: async () => this.#life.snapshots?.stopCheckpoints(),
       start: () => this.#life.snapshots?.startCheckpoints(),
     });
-    this.#disks = new DiskWork(this.#life, turns, view);
-    this.#snapshots = new SnapshotWork(this.#life, turns, view);
+    const diskTurns = new DiskTurns(turns, this.#life);
+    this.#disks = new DiskWork(this.#life, diskTurns, view);
+    this.#snapshots = new SnapshotWork(this.#life, diskTurns, view);
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
 
