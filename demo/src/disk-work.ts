@@ -8,10 +8,10 @@ import type { Opening } from './disk-for-tab.js';
 import { missingDisk } from './disk-ledger.js';
 import { FIRST_DISK, fileNameOf, isSameName } from './disk-names.js';
 import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions } from './disk-copies.js';
-import { clearUnusedBases, deleteDisk, diskNames, listDisks, renameDisk, requireFree } from './disk-shelf.js';
+import { clearUnusedBases, deleteDisk, diskNames, listDisks, makeDisk, renameDisk, requireFree } from './disk-shelf.js';
 import type { DiskTurns } from './disk-turns.js';
 import type { GuestLife } from './guest-life.js';
-import { showMissingDisk, showRefusedReset } from './notice.js';
+import { showMissingDisk, showRefusedReset, showUnmadeDisk } from './notice.js';
 import type { NoticeAction } from './notice-parts.js';
 import { currentState, setState, showProgress } from './page.js';
 import type { SessionView } from './session-view.js';
@@ -32,6 +32,9 @@ export interface DiskExport extends CopyOptions {
 }
 
 export class DiskWork {
+  /** The identity of a disk that was not there when it was to be started. */
+  #missed: object | null = null;
+
   constructor(
     private readonly life: GuestLife,
     private readonly turns: DiskTurns,
@@ -60,11 +63,21 @@ export class DiskWork {
     setState('error');
     showProgress('', 0);
     const go = (start: () => Promise<void>) => (): void => void start().catch(() => undefined);
-    const make: NoticeAction = { label: `Make “${name}”`, run: go(() => this.reset()) };
+    const make: NoticeAction = { label: `Make “${name}”`, run: go(() => this.#make(name)) };
+    this.#missed = this.life.identity;
     const other = lastUsed(names);
     const instead: NoticeAction = { label: `Start “${other}”`, run: go(() => this.startDisk(other)) };
     const cleared = missingDisk(fileNameOf(name));
     showMissingDisk({ name, cleared }, names.length > 0 ? [instead, make] : [make]);
+  }
+
+  /** Makes the disk that is missed, and starts it. Another tab may have made it meanwhile: that one is left alone. */
+  async #make(name: string, passphrase?: string): Promise<void> {
+    await makeDisk(name, passphrase).catch((error: unknown) => {
+      showUnmadeDisk(name, error);
+      throw error;
+    });
+    await this.startDisk(name, passphrase);
   }
 
   /**
@@ -190,9 +203,11 @@ export class DiskWork {
 
   /**
    * Throws the disk away and boots from a fresh overlay over the base, which `passphrase` protects, if there is one. The fresh one is made first:
-   * if it can't be, nothing has changed and the guest runs on.
+   * if it can't be, nothing has changed and the guest runs on. One that the page misses is made, and takes no other's place.
    */
   reset(passphrase?: string): Promise<void> {
+    if (this.life.disk === null && this.#missed === this.life.identity)
+      return this.#make(this.life.diskName, passphrase);
     const inItsTurn = this.turns.bind();
     let isBegun = false;
     const begin = (): Promise<void> => {

@@ -138,6 +138,19 @@ export function showRefusedReset(error: unknown): void {
   });
 }
 
+/** The disk that the page missed could not be made. */
+export function showUnmadeDisk(name: string, error: unknown): void {
+  const isThere = isQcow2Error(error, 'BAD_ARGUMENT');
+  showNotice({
+    title: isThere ? `There is a disk “${name}” by now` : `“${name}” could not be made`,
+    what: messageOf(error),
+    advice: isThere
+      ? 'It was made or renamed in another tab meanwhile, and has not been touched. Try again to start it.'
+      : 'Nothing has changed. Try again when its base image can be had, and there is room.',
+    actions: [RELOAD],
+  });
+}
+
 /** The image was refused; nothing has changed. */
 export function showRefusedImage(error: unknown): void {
   showNotice({ title: 'That image cannot be used', what: messageOf(error), advice: adviceForImage(error) });
