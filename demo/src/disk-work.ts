@@ -2,10 +2,11 @@
  * What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. What is done with the
  * disk that is there is done with the one that was there when it was asked for, whatever it is called by then, or else refused with `IN_USE`.
  */
-import { Qcow2Error, type ExportOptions, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
+import { Qcow2Error, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
 import type { Opening } from './disk-for-tab.js';
-import { missingDisk } from './disk-ledger.js';
+import { exportOptions, type DiskExport } from './disk-export.js';
+import { missingDisk, type Ledger } from './disk-ledger.js';
 import { FIRST_DISK, fileNameOf, isSameName } from './disk-names.js';
 import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions } from './disk-copies.js';
 import { clearUnusedBases, deleteDisk, diskNames, listDisks, makeDisk, renameDisk, requireFree } from './disk-shelf.js';
@@ -23,12 +24,10 @@ import {
   stageProtectedCopy,
 } from './stored-disk.js';
 
-export interface DiskExport extends CopyOptions {
-  /** Everything, or only what lies over the base image, whose name and version it records. Default `disk`. */
-  readonly content?: 'disk' | 'overlay';
-  /** Whether the snapshots come along; never in an overlay. True unless told. */
-  readonly snapshots?: boolean;
-  readonly compress?: boolean;
+export interface WorkContext {
+  readonly view: SessionView;
+  /** The disks that were here before this visit. */
+  readonly seenBefore: Ledger;
 }
 
 export class DiskWork {
@@ -38,7 +37,7 @@ export class DiskWork {
   constructor(
     private readonly life: GuestLife,
     private readonly turns: DiskTurns,
-    private readonly view: SessionView,
+    private readonly context: WorkContext,
   ) {}
 
   /** Opens the disk that this visit is for, as `opening` says, and boots from it. What goes wrong is shown, not thrown. */
@@ -67,7 +66,7 @@ export class DiskWork {
     this.#missed = this.life.identity;
     const other = lastUsed(names);
     const instead: NoticeAction = { label: `Start “${other}”`, run: go(() => this.startDisk(other)) };
-    const cleared = missingDisk(fileNameOf(name));
+    const cleared = missingDisk(this.context.seenBefore, fileNameOf(name));
     showMissingDisk({ name, cleared }, names.length > 0 ? [instead, make] : [make]);
   }
 
@@ -278,7 +277,7 @@ export class DiskWork {
         throw new Qcow2Error('BAD_ARGUMENT', 'the disk is protected already; its passphrase can be changed');
       }
       const show = (fraction: number): void => {
-        this.view.snapshots.showBusy({ what: 'Protecting the disk', fraction });
+        this.context.view.snapshots.showBusy({ what: 'Protecting the disk', fraction });
         onProgress?.(fraction);
       };
       await machine.whileStopped(async () => {
@@ -293,9 +292,4 @@ export class DiskWork {
   changePassphrase(passphrase: string, newPassphrase: string): Promise<void> {
     return this.turns.ofThis(() => changePassphraseOf(this.life.running().disk, passphrase, newPassphrase));
   }
-}
-
-function exportOptions({ content = 'disk', snapshots = true, compress = false, ...job }: DiskExport): ExportOptions {
-  // An overlay records which version of the base it stands on, so that it can come back.
-  return { content, compress, ...(content === 'disk' && { snapshots }), ...jobOptions(job) };
 }

@@ -3,7 +3,7 @@
  * visitor's choice where the browser lets pages write one, else it is offered as a download. The guest runs on either way.
  */
 import { isQcow2Error, Qcow2Error } from 'qcow2-wasm/opfs';
-import type { DiskExport } from './disk-work.js';
+import type { DiskExport } from './disk-export.js';
 import type { JobStrip } from './job-strip.js';
 import { messageOf, showNotice } from './notice.js';
 import { element, setText } from './page.js';

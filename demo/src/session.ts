@@ -15,11 +15,13 @@ import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import type { CheckpointSeconds } from './checkpoint-choice.js';
 import { plainDisk, type DemoDisk } from './disk-controls.js';
 import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
+import type { Ledger } from './disk-ledger.js';
 import { requireName } from './disk-names.js';
 import { letGoOfDisk, type Opening } from './disk-for-tab.js';
 import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
 import { DiskTurns } from './disk-turns.js';
-import { DiskWork, type DiskExport } from './disk-work.js';
+import type { DiskExport } from './disk-export.js';
+import { DiskWork } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
 import { GuestLife } from './guest-life.js';
 import type { SnapshotRef } from './guest-snapshots.js';
@@ -35,6 +37,8 @@ type FetchProgress = Parameters<NonNullable<JobOptions['onProgress']>>[0];
 export interface SessionOptions {
   /** Whether the page makes writes stable after a time, besides the guest itself. True unless told. */
   readonly flushTimers?: boolean;
+  /** The ledger as it was before anything of this visit looked. */
+  readonly seenBefore: Ledger;
 }
 
 export class Session {
@@ -43,7 +47,7 @@ export class Session {
   readonly #disks: DiskWork;
   readonly #snapshots: SnapshotWork;
 
-  constructor(view: SessionView, { flushTimers = true }: SessionOptions = {}) {
+  constructor(view: SessionView, { flushTimers = true, seenBefore }: SessionOptions) {
     this.#view = view;
     this.#life = new GuestLife(view, {
       flushTimers,
@@ -61,7 +65,7 @@ export class Session {
       start: () => this.#life.snapshots?.startCheckpoints(),
     });
     const diskTurns = new DiskTurns(turns, this.#life);
-    this.#disks = new DiskWork(this.#life, diskTurns, view);
+    this.#disks = new DiskWork(this.#life, diskTurns, { view, seenBefore });
     this.#snapshots = new SnapshotWork(this.#life, diskTurns, view);
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
