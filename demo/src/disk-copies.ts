@@ -3,14 +3,7 @@ import { duplicateFile, type ImageSource, type JobOptions } from 'qcow2-wasm/opf
 import { fileNameOf } from './disk-names.js';
 import { requireFree, requireThere, takeName } from './disk-shelf.js';
 import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
-import {
-  commitStagedImage,
-  directory,
-  discardStagedImage,
-  oneAtTheDoor,
-  stageImage,
-  stageFile,
-} from './stored-disk.js';
+import { commitNewDisk, directory, discardStagedImage, oneAtTheDoor, stageImage, stageFile } from './stored-disk.js';
 
 export interface CopyOptions {
   /** From 0 to 1. */
@@ -61,7 +54,7 @@ export function takeInImage(image: ImageSource, { name, ask, ...options }: Intak
 /** Somebody may have taken the name meanwhile. */
 async function commitAs(name: string): Promise<void> {
   try {
-    await takeName(name, () => commitStagedImage(name));
+    await takeName(name, () => commitNewDisk(name));
   } catch (error) {
     await discardStagedImage();
     throw error;

@@ -246,10 +246,18 @@ export function discardStagedImage(): Promise<void> {
   return deleteIfPossible([INCOMING]);
 }
 
-/** Makes the image that was taken in the disk `name`, in place of one there is, in one step. Both must be closed. Resolves with `name`. */
+/**
+ * Makes the image that was taken in the disk `name`, in one step, in place of the one that it is to replace. Both must be closed. Resolves with
+ * `name`.
+ */
 export async function commitStagedImage(name: string): Promise<string> {
   await renameFile({ directory, name: INCOMING }, fileNameOf(name));
   return name;
+}
+
+/** Makes the image that was taken in a new disk. Rejects with `BAD_ARGUMENT` if there is one of that name, from whichever tab. */
+export async function commitNewDisk(name: string): Promise<void> {
+  await renameFile({ directory, name: INCOMING }, fileNameOf(name), { overwrite: false });
 }
 
 /** Whether a file of the folder is a base image. */
