@@ -2,8 +2,9 @@
 import { duplicateFile, type ImageSource, type JobOptions } from 'qcow2-wasm/opfs';
 import { fileNameOf } from './disk-names.js';
 import { requireFree, requireThere, takeName } from './disk-shelf.js';
+import { oneAtTheDoor } from './door.js';
 import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
-import { commitNewDisk, directory, discardStagedImage, oneAtTheDoor, stageImage, stageFile } from './stored-disk.js';
+import { commitNewDisk, directory, discardStagedImage, stageImage, stageFile } from './stored-disk.js';
 
 export interface CopyOptions {
   /** From 0 to 1. */
@@ -20,14 +21,18 @@ export async function duplicateClosedDisk(name: string, newName: string, options
 }
 
 /** Stores a file on its way in. */
-type StoreFile = (file: Blob, options: CopyOptions) => Promise<void>;
+export type StoreFile = (file: Blob, options: CopyOptions) => Promise<void>;
 
 /** Makes a disk of a file with a copy of one that is open. @param bring makes the file and stores it, while nothing else comes in. */
-export function keepCopy(newName: string, bring: (store: StoreFile) => Promise<void>): Promise<void> {
+export function keepCopy(
+  newName: string,
+  bring: (store: StoreFile) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
   return oneAtTheDoor(async () => {
     await bring((file, options) => stageFile(file, jobOptions(options)));
     await commitAs(newName);
-  });
+  }, signal);
 }
 
 export interface Intake extends CopyOptions {
@@ -48,7 +53,7 @@ export function takeInImage(image: ImageSource, { name, ask, ...options }: Intak
     const passphrase = encryption === null ? undefined : await passphraseOfStagedImage(ask);
     await commitAs(name);
     return passphrase;
-  });
+  }, options.signal);
 }
 
 /** Somebody may have taken the name meanwhile. */

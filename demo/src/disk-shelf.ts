@@ -3,7 +3,8 @@
  *
  * Names are given out in one lane for all tabs (`changeNames`), so that what is refused is refused before it is begun. That no disk is put in
  * the place of another is the library's part: a copy takes minutes and holds no lane, so the file of a new name is only ever made where
- * there is none, which is decided under the lock of that file. A disk that is open anywhere is refused with `IN_USE`; the library's locks see to that, and the list only tells what they said a moment ago.
+ * there is none, which is decided under the lock of that file. A disk that is open anywhere is refused with `IN_USE`; the library's locks
+ * see to that, and the list only tells what they said a moment ago.
  */
 import { deleteFile, listFiles, Qcow2Error, renameFile } from 'qcow2-wasm/opfs';
 import { lastUse, renameUse } from './disk-choice.js';

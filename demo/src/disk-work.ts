@@ -8,21 +8,16 @@ import type { Opening } from './disk-for-tab.js';
 import { exportOptions, type DiskExport } from './disk-export.js';
 import { missingDisk, type Ledger } from './disk-ledger.js';
 import { FIRST_DISK, fileNameOf, isSameName } from './disk-names.js';
-import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions } from './disk-copies.js';
+import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions, type StoreFile } from './disk-copies.js';
 import { clearUnusedBases, deleteDisk, diskNames, listDisks, makeDisk, renameDisk, requireFree } from './disk-shelf.js';
 import type { DiskTurns } from './disk-turns.js';
+import { oneAtTheDoor } from './door.js';
 import type { GuestLife } from './guest-life.js';
 import { showMissingDisk, showRefusedReset, showUnmadeDisk } from './notice.js';
 import type { NoticeAction } from './notice-parts.js';
 import { currentState, setState, showProgress } from './page.js';
 import type { SessionView } from './session-view.js';
-import {
-  changePassphraseOf,
-  commitStagedImage,
-  oneAtTheDoor,
-  stageFreshDisk,
-  stageProtectedCopy,
-} from './stored-disk.js';
+import { changePassphraseOf, commitStagedImage, stageFreshDisk, stageProtectedCopy } from './stored-disk.js';
 
 export interface WorkContext {
   readonly view: SessionView;
@@ -121,12 +116,12 @@ export class DiskWork {
     const { onProgress, signal } = options;
     await requireFree(newName);
     // An image on its way in goes first. The copy is stored in the same turn, because the next export takes away the file of this one.
-    await keepCopy(newName, (store) =>
+    const bring = (store: StoreFile): Promise<void> =>
       inItsTurn(async () => {
         const file = await this.#fileOfDisk({ signal, onProgress: (part) => onProgress?.(part / 2) });
         await store(file, { signal, onProgress: (part) => onProgress?.((1 + part) / 2) });
-      }),
-    );
+      });
+    await keepCopy(newName, bring, signal);
   }
 
   async #fileOfDisk(options: CopyOptions): Promise<Blob> {
