@@ -250,9 +250,22 @@ export async function deleteFile(location: FileLocation & WorkerOptions): Promis
   await withWorker(location, (client) => client.call({ kind: 'delete', ...address(location) }));
 }
 
-/** Renames a file within its folder, in place of one of the new name, in one step. @throws Qcow2Error `NOT_FOUND`, `IN_USE`. */
-export async function renameFile(location: FileLocation & WorkerOptions, newName: string): Promise<void> {
-  await withWorker(location, (client) => client.call({ kind: 'rename', ...address(location), newName }));
+export interface RenameOptions {
+  /** Replaces a file of the new name. Default true; with false such a file is left alone, also one that another tab makes meanwhile. */
+  readonly overwrite?: boolean;
+}
+
+/**
+ * Renames a file within its folder, in one step.
+ * @throws Qcow2Error `NOT_FOUND`, `IN_USE`, `BAD_ARGUMENT` where there is a file of the new name and it is not to be replaced.
+ */
+export async function renameFile(
+  location: FileLocation & WorkerOptions,
+  newName: string,
+  { overwrite = true }: RenameOptions = {},
+): Promise<void> {
+  const request = { kind: 'rename', ...address(location), newName, overwrite } as const;
+  await withWorker(location, (client) => client.call(request));
 }
 
 export interface DuplicateOptions extends JobOptions {

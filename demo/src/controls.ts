@@ -1,8 +1,10 @@
 /** The buttons of the label, and the reset. */
+import { Qcow2Error } from 'qcow2-wasm/opfs';
 import { connectDownload } from './download-dialog.js';
 import { DisksDialog } from './disks-dialog.js';
 import { connectImport } from './import-controls.js';
 import { JobStrip } from './job-strip.js';
+import { showRefusedReset } from './notice.js';
 import { element } from './page.js';
 import { connectPassphraseDialogs } from './passphrase-dialogs.js';
 import { PassphraseForm } from './passphrase-form.js';
@@ -40,6 +42,11 @@ function connectReset(session: Session): void {
     busyLabel: 'Resetting…',
     run: async ({ next }) => {
       dialog.close();
+      // While the question was open another disk may have been started, which was asked for before.
+      if (nameOnLabel() !== dialog.dataset['disk']) {
+        showRefusedReset(new Qcow2Error('IN_USE', 'another disk has been started meanwhile; nothing was changed'));
+        return;
+      }
       // What goes wrong shows its own panel.
       void session.reset(next).catch(() => undefined);
     },
@@ -59,5 +66,10 @@ function connectReset(session: Session): void {
 /** Asks whether to throw the disk away. */
 export function askToReset(): void {
   const dialog = element('confirm-reset', HTMLDialogElement);
+  dialog.dataset['disk'] = nameOnLabel();
   dialog.showModal();
+}
+
+function nameOnLabel(): string {
+  return element('disk-name', HTMLElement).textContent ?? '';
 }

@@ -2,15 +2,15 @@
  * Which disk this tab runs, and when each was used last. The address names the disk (`?disk=work`), so that a reload gets the same one
  * and two tabs can run two; without that it is the one that was used last.
  */
-import { FIRST_DISK, isSameName, tidyName } from './disk-names.js';
+import { FIRST_DISK, isSameName, nameProblem, tidyName } from './disk-names.js';
 
 const PARAMETER = 'disk';
 const STORAGE_KEY = 'qcow2-wasm-demo disks used';
 
-/** The disk that the address names; null where it names none. */
-export function diskOfAddress(): string | null {
-  const name = tidyName(new URLSearchParams(location.search).get(PARAMETER) ?? '');
-  return name === '' ? null : name;
+/** The disk that the address names; null where it names none, or what can be the name of none. */
+export function diskOfAddress(search = location.search): string | null {
+  const name = tidyName(new URLSearchParams(search).get(PARAMETER) ?? '');
+  return nameProblem(name) === null ? name : null;
 }
 
 /** From now on the address names `name`. */

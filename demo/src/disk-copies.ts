@@ -2,15 +2,9 @@
 import { duplicateFile, type ImageSource, type JobOptions } from 'qcow2-wasm/opfs';
 import { fileNameOf } from './disk-names.js';
 import { requireFree, requireThere, takeName } from './disk-shelf.js';
+import { oneAtTheDoor } from './door.js';
 import { passphraseOfStagedImage, type PassphraseAsker } from './image-passphrase.js';
-import {
-  commitStagedImage,
-  directory,
-  discardStagedImage,
-  oneAtTheDoor,
-  stageImage,
-  stageFile,
-} from './stored-disk.js';
+import { commitNewDisk, directory, discardStagedImage, stageImage, stageFile } from './stored-disk.js';
 
 export interface CopyOptions {
   /** From 0 to 1. */
@@ -26,12 +20,19 @@ export async function duplicateClosedDisk(name: string, newName: string, options
   await duplicateFile({ directory, name: fileNameOf(name) }, fileNameOf(newName), jobOptions(options));
 }
 
-/** Makes a disk of a file with a copy of one that is open. */
-export function keepCopy(file: Blob, newName: string, options: CopyOptions): Promise<void> {
+/** Stores a file on its way in. */
+export type StoreFile = (file: Blob, options: CopyOptions) => Promise<void>;
+
+/** Makes a disk of a file with a copy of one that is open. @param bring makes the file and stores it, while nothing else comes in. */
+export function keepCopy(
+  newName: string,
+  bring: (store: StoreFile) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
   return oneAtTheDoor(async () => {
-    await stageFile(file, jobOptions(options));
+    await bring((file, options) => stageFile(file, jobOptions(options)));
     await commitAs(newName);
-  });
+  }, signal);
 }
 
 export interface Intake extends CopyOptions {
@@ -52,13 +53,13 @@ export function takeInImage(image: ImageSource, { name, ask, ...options }: Intak
     const passphrase = encryption === null ? undefined : await passphraseOfStagedImage(ask);
     await commitAs(name);
     return passphrase;
-  });
+  }, options.signal);
 }
 
 /** Somebody may have taken the name meanwhile. */
 async function commitAs(name: string): Promise<void> {
   try {
-    await takeName(name, () => commitStagedImage(name));
+    await takeName(name, () => commitNewDisk(name));
   } catch (error) {
     await discardStagedImage();
     throw error;

@@ -1,8 +1,10 @@
 /**
  * The visitor's disks while no machine has them: which there are, and the making, copying, renaming and deleting of one.
  *
- * Names are given out in one lane for all tabs (`changeNames`), so that no disk is put in the place of another. A disk that is open
- * anywhere is refused with `IN_USE`; the library's locks see to that, and the list only tells what they said a moment ago.
+ * Names are given out in one lane for all tabs (`changeNames`), so that what is refused is refused before it is begun. That no disk is put in
+ * the place of another is the library's part: a copy takes minutes and holds no lane, so the file of a new name is only ever made where
+ * there is none, which is decided under the lock of that file. A disk that is open anywhere is refused with `IN_USE`; the library's locks
+ * see to that, and the list only tells what they said a moment ago.
  */
 import { deleteFile, listFiles, Qcow2Error, renameFile } from 'qcow2-wasm/opfs';
 import { lastUse, renameUse } from './disk-choice.js';
@@ -65,7 +67,7 @@ export function makeDisk(name: string, passphrase?: string): Promise<void> {
 export function renameDisk(name: string, newName: string): Promise<void> {
   return changeNames(async () => {
     await requireFree(newName, name);
-    await renameFile({ directory, name: fileNameOf(name) }, fileNameOf(newName));
+    await renameFile({ directory, name: fileNameOf(name) }, fileNameOf(newName), { overwrite: false });
     renameUse(name, newName);
     forgetDisk(fileNameOf(name));
   });

@@ -1,50 +1,50 @@
-/** What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. */
-import { Qcow2Error, type ExportOptions, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
+/**
+ * What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. What is done with the
+ * disk that is there is done with the one that was there when it was asked for, whatever it is called by then, or else refused with `IN_USE`.
+ */
+import { Qcow2Error, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
 import type { Opening } from './disk-for-tab.js';
-import { missingDisk } from './disk-ledger.js';
+import { exportOptions, type DiskExport } from './disk-export.js';
+import { missingDisk, type Ledger } from './disk-ledger.js';
 import { FIRST_DISK, fileNameOf, isSameName } from './disk-names.js';
-import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions } from './disk-copies.js';
-import { clearUnusedBases, deleteDisk, diskNames, listDisks, renameDisk, requireFree } from './disk-shelf.js';
+import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions, type StoreFile } from './disk-copies.js';
+import { clearUnusedBases, deleteDisk, diskNames, listDisks, makeDisk, renameDisk, requireFree } from './disk-shelf.js';
+import type { DiskTurns } from './disk-turns.js';
+import { oneAtTheDoor } from './door.js';
 import type { GuestLife } from './guest-life.js';
-import { showMissingDisk, showRefusedReset } from './notice.js';
+import { showMissingDisk, showRefusedReset, showUnmadeDisk } from './notice.js';
 import type { NoticeAction } from './notice-parts.js';
 import { currentState, setState, showProgress } from './page.js';
 import type { SessionView } from './session-view.js';
-import {
-  changePassphraseOf,
-  commitStagedImage,
-  oneAtTheDoor,
-  stageFreshDisk,
-  stageProtectedCopy,
-} from './stored-disk.js';
-import type { Turns } from './turns.js';
+import { changePassphraseOf, commitStagedImage, stageFreshDisk, stageProtectedCopy } from './stored-disk.js';
 
-export interface DiskExport extends CopyOptions {
-  /** Everything, or only what lies over the base image, whose name and version it records. Default `disk`. */
-  readonly content?: 'disk' | 'overlay';
-  /** Whether the snapshots come along; never in an overlay. True unless told. */
-  readonly snapshots?: boolean;
-  readonly compress?: boolean;
+export interface WorkContext {
+  readonly view: SessionView;
+  /** The disks that were here before this visit. */
+  readonly seenBefore: Ledger;
 }
 
 export class DiskWork {
+  /** The identity of a disk that was not there when it was to be started. */
+  #missed: object | null = null;
+
   constructor(
     private readonly life: GuestLife,
-    private readonly turns: Turns,
-    private readonly view: SessionView,
+    private readonly turns: DiskTurns,
+    private readonly context: WorkContext,
   ) {}
 
   /** Opens the disk that this visit is for, as `opening` says, and boots from it. What goes wrong is shown, not thrown. */
   start(opening: Opening): Promise<void> {
     // At once, so that a choice is seen to be taken.
     this.life.showOpening();
-    const started = this.turns.take(async () => {
+    const started = this.turns.ofAny(async () => {
       if (opening === 'throw-away') return this.life.boot({ opening });
       const names = await diskNames();
       const wanted = diskOfAddress();
       const name = wanted === null ? lastUsed(names) : (names.find((there) => isSameName(there, wanted)) ?? wanted);
-      this.life.nameDisk(name);
+      this.life.chooseDisk(name);
       // A disk is made for who has none yet. Any other one that is not there was renamed or deleted, and is missed.
       const isMissing = !names.includes(name) && (name !== FIRST_DISK || names.length > 0);
       if (isMissing) this.#tellMissing(name, names);
@@ -57,11 +57,21 @@ export class DiskWork {
     setState('error');
     showProgress('', 0);
     const go = (start: () => Promise<void>) => (): void => void start().catch(() => undefined);
-    const make: NoticeAction = { label: `Make “${name}”`, run: go(() => this.reset()) };
+    const make: NoticeAction = { label: `Make “${name}”`, run: go(() => this.#make(name)) };
+    this.#missed = this.life.identity;
     const other = lastUsed(names);
     const instead: NoticeAction = { label: `Start “${other}”`, run: go(() => this.startDisk(other)) };
-    const cleared = missingDisk(fileNameOf(name));
+    const cleared = missingDisk(this.context.seenBefore, fileNameOf(name));
     showMissingDisk({ name, cleared }, names.length > 0 ? [instead, make] : [make]);
+  }
+
+  /** Makes the disk that is missed, and starts it. Another tab may have made it meanwhile: that one is left alone. */
+  async #make(name: string, passphrase?: string): Promise<void> {
+    await makeDisk(name, passphrase).catch((error: unknown) => {
+      showUnmadeDisk(name, error);
+      throw error;
+    });
+    await this.startDisk(name, passphrase);
   }
 
   /**
@@ -69,7 +79,7 @@ export class DiskWork {
    * Rejects with `NOT_FOUND`, and with `IN_USE` for one that is open in another tab; the guest runs on then.
    */
   startDisk(name: string, passphrase?: string): Promise<void> {
-    return this.turns.take(async () => {
+    return this.turns.ofAny(async () => {
       const isRunning = name === this.life.diskName && this.life.machine !== null;
       if (isRunning) return;
       const found = (await listDisks()).find((disk) => disk.name === name);
@@ -77,7 +87,7 @@ export class DiskWork {
       const isOwn = name === this.life.diskName && this.life.disk !== null;
       if (found.isOpen && !isOwn) throw new Qcow2Error('IN_USE', `the disk “${name}” is in use in another tab`);
       await this.life.shutDown();
-      this.life.nameDisk(name);
+      this.life.chooseDisk(name);
       await this.life.boot({ passphrase, offersResume: true });
     });
   }
@@ -89,10 +99,10 @@ export class DiskWork {
   rename(name: string, newName: string): Promise<void> {
     // Another disk waits for nothing that is done with this one.
     if (name !== this.life.diskName) return renameDisk(name, newName);
-    return this.turns.take(async () => {
-      if (this.life.disk !== null) return this.#renameOpen(name, newName);
-      await renameDisk(name, newName);
-      this.life.nameDisk(newName);
+    return this.turns.ofThis(async () => {
+      if (this.life.disk !== null) return this.#renameOpen(newName);
+      await renameDisk(this.life.diskName, newName);
+      this.life.renameDisk(newName);
     });
   }
 
@@ -102,12 +112,16 @@ export class DiskWork {
    */
   async duplicate(name: string, newName: string, options: CopyOptions = {}): Promise<void> {
     if (name !== this.life.diskName || this.life.disk === null) return duplicateClosedDisk(name, newName, options);
+    const inItsTurn = this.turns.bind();
     const { onProgress, signal } = options;
     await requireFree(newName);
-    const file = await this.turns.take(() =>
-      this.#fileOfDisk({ signal, onProgress: (part) => onProgress?.(part / 2) }),
-    );
-    await keepCopy(file, newName, { signal, onProgress: (part) => onProgress?.((1 + part) / 2) });
+    // An image on its way in goes first. The copy is stored in the same turn, because the next export takes away the file of this one.
+    const bring = (store: StoreFile): Promise<void> =>
+      inItsTurn(async () => {
+        const file = await this.#fileOfDisk({ signal, onProgress: (part) => onProgress?.(part / 2) });
+        await store(file, { signal, onProgress: (part) => onProgress?.((1 + part) / 2) });
+      });
+    await keepCopy(newName, bring, signal);
   }
 
   async #fileOfDisk(options: CopyOptions): Promise<Blob> {
@@ -121,14 +135,15 @@ export class DiskWork {
   /** Rejects with `IN_USE` for a disk that is open, here or in another tab. */
   delete(name: string): Promise<void> {
     if (name !== this.life.diskName) return deleteDisk(name);
-    return this.turns.take(async () => {
+    return this.turns.ofThis(async () => {
+      const present = this.life.diskName;
       if (this.life.disk !== null) {
         throw new Qcow2Error(
           'IN_USE',
-          `the disk “${name}” is open: start another one before it is deleted, or reset it`,
+          `the disk “${present}” is open: start another one before it is deleted, or reset it`,
         );
       }
-      await deleteDisk(name);
+      await deleteDisk(present);
       // Who has forgotten a passphrase, say, goes on with another disk.
       await this.#startLastUsed();
     });
@@ -136,12 +151,13 @@ export class DiskWork {
 
   async #startLastUsed(): Promise<void> {
     await this.life.shutDown();
-    this.life.nameDisk(lastUsed(await diskNames()));
+    this.life.chooseDisk(lastUsed(await diskNames()));
     await this.life.boot({ offersResume: true });
   }
 
-  async #renameOpen(name: string, newName: string): Promise<void> {
+  async #renameOpen(newName: string): Promise<void> {
     const { machine, disk } = this.life.running();
+    const name = this.life.diskName;
     if (disk.info.encryption !== null) {
       throw new Qcow2Error(
         'BAD_ARGUMENT',
@@ -159,18 +175,18 @@ export class DiskWork {
         return name;
       }
     };
-    await machine.whileStopped(() => this.life.exchangeDisk(renameClosed));
+    await machine.whileStopped(() => this.life.exchangeDisk(disk, renameClosed));
     if (failure !== null) throw failure;
   }
 
   /** The disk as a qcow2, as it is now. The guest runs on. */
   export(options: DiskExport = {}): Promise<Blob> {
-    return this.turns.take(async () => (await this.#flushed()).exportImage(exportOptions(options)));
+    return this.turns.ofThis(async () => (await this.#flushed()).exportImage(exportOptions(options)));
   }
 
   /** The same, streamed into `target`. A target that is a file is as it was if it fails. */
   save(target: SaveTarget, options: DiskExport = {}): Promise<void> {
-    return this.turns.take(async () => (await this.#flushed()).saveTo(target, exportOptions(options)));
+    return this.turns.ofThis(async () => (await this.#flushed()).saveTo(target, exportOptions(options)));
   }
 
   async #flushed(): Promise<OpfsDisk> {
@@ -181,10 +197,24 @@ export class DiskWork {
 
   /**
    * Throws the disk away and boots from a fresh overlay over the base, which `passphrase` protects, if there is one. The fresh one is made first:
-   * if it can't be, nothing has changed and the guest runs on.
+   * if it can't be, nothing has changed and the guest runs on. One that the page misses is made, and takes no other's place.
    */
   reset(passphrase?: string): Promise<void> {
-    return oneAtTheDoor(() => this.turns.take(() => this.#reset(passphrase)));
+    if (this.life.disk === null && this.#missed === this.life.identity)
+      return this.#make(this.life.diskName, passphrase);
+    const inItsTurn = this.turns.bind();
+    let isBegun = false;
+    const begin = (): Promise<void> => {
+      isBegun = true;
+      return this.#reset(passphrase);
+    };
+    // Nothing comes in for a disk in memory.
+    const done = this.life.isThrownAway ? inItsTurn(begin) : oneAtTheDoor(() => inItsTurn(begin));
+    return done.catch((error: unknown) => {
+      // What fails later shows itself.
+      if (!isBegun) showRefusedReset(error);
+      throw error;
+    });
   }
 
   async #reset(passphrase?: string): Promise<void> {
@@ -203,7 +233,7 @@ export class DiskWork {
 
   /** Boots again from the same disk. */
   restart(): Promise<void> {
-    return this.turns.take(async () => {
+    return this.turns.ofThis(async () => {
       await this.life.endMachine();
       // A disk that takes no more writes does after it was opened anew. Any other stays open, and so needs no passphrase.
       const isSound = await this.life.disk?.flush().then(
@@ -217,7 +247,7 @@ export class DiskWork {
 
   /** Opens the stored disk, which is `locked`, and boots from it. Rejects with `WRONG_PASSPHRASE`; it stays locked then. */
   unlock(passphrase: string): Promise<void> {
-    return this.turns.take(async () => {
+    return this.turns.ofThis(async () => {
       if (currentState() !== 'locked') throw new Qcow2Error('BAD_ARGUMENT', 'there is no locked disk to be opened');
       await this.life.boot({ passphrase, offersResume: true });
     });
@@ -229,7 +259,8 @@ export class DiskWork {
    */
   protect(passphrase: string, onProgress?: (fraction: number) => void): Promise<void> {
     // An image on its way in goes first: the guest does not stand still for it.
-    return oneAtTheDoor(() => this.turns.take(() => this.#protect(passphrase, onProgress)));
+    const inItsTurn = this.turns.bind();
+    return oneAtTheDoor(() => inItsTurn(() => this.#protect(passphrase, onProgress)));
   }
 
   #protect(passphrase: string, onProgress?: (fraction: number) => void): Promise<void> {
@@ -241,24 +272,19 @@ export class DiskWork {
         throw new Qcow2Error('BAD_ARGUMENT', 'the disk is protected already; its passphrase can be changed');
       }
       const show = (fraction: number): void => {
-        this.view.snapshots.showBusy({ what: 'Protecting the disk', fraction });
+        this.context.view.snapshots.showBusy({ what: 'Protecting the disk', fraction });
         onProgress?.(fraction);
       };
       await machine.whileStopped(async () => {
         await machine.attachment.flush();
         await stageProtectedCopy(disk, passphrase, show);
-        await this.life.exchangeDisk(() => commitStagedImage(this.life.diskName), passphrase);
+        await this.life.exchangeDisk(disk, () => commitStagedImage(this.life.diskName), passphrase);
       });
     });
   }
 
   /** Another passphrase for a disk that has LUKS; the guest runs on. Rejects with `WRONG_PASSPHRASE` for the old one. */
   changePassphrase(passphrase: string, newPassphrase: string): Promise<void> {
-    return this.turns.take(() => changePassphraseOf(this.life.running().disk, passphrase, newPassphrase));
+    return this.turns.ofThis(() => changePassphraseOf(this.life.running().disk, passphrase, newPassphrase));
   }
-}
-
-function exportOptions({ content = 'disk', snapshots = true, compress = false, ...job }: DiskExport): ExportOptions {
-  // An overlay records which version of the base it stands on, so that it can come back.
-  return { content, compress, ...(content === 'disk' && { snapshots }), ...jobOptions(job) };
 }

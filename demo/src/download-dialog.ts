@@ -2,8 +2,8 @@
  * The dialog for a download: the whole disk or what has changed, with snapshots or without, compressed or not. It goes into a file of the
  * visitor's choice where the browser lets pages write one, else it is offered as a download. The guest runs on either way.
  */
-import { isQcow2Error } from 'qcow2-wasm/opfs';
-import type { DiskExport } from './disk-work.js';
+import { isQcow2Error, Qcow2Error } from 'qcow2-wasm/opfs';
+import type { DiskExport } from './disk-export.js';
 import type { JobStrip } from './job-strip.js';
 import { messageOf, showNotice } from './notice.js';
 import { element, setText } from './page.js';
@@ -40,6 +40,7 @@ async function open(session: Session, dialog: HTMLDialogElement): Promise<void> 
     const { name } = session.openDisk();
     const snapshots = await session.listSnapshots();
     setText('download-title', `Download “${name}”`);
+    dialog.dataset['disk'] = name;
     element('download-snapshots-row', HTMLElement).hidden = snapshots.length === 0;
     setText(
       'download-snapshots-text',
@@ -79,13 +80,17 @@ async function download(session: Session, strip: JobStrip, dialog: HTMLDialogEle
     snapshots: element('download-snapshots', HTMLInputElement).checked,
     compress: element('download-compress', HTMLInputElement).checked,
   };
-  const { name } = session.openDisk();
+  const name = dialog.dataset['disk'] ?? '';
   const fileName = `${name.replace(/[\\/:*?"<>|]/g, '-')}${isOverlay ? ' changes' : ''}.qcow2`;
   const picker = (window as { showSaveFilePicker?: SaveFilePicker }).showSaveFilePicker;
   const target = picker && (await chosenFile(picker.bind(window), fileName));
   if (target === null) return;
   dialog.close();
   await strip.run(`Saving ${fileName}`, async (job) => {
+    // The visitor has taken a time to choose, and what waited for its turn did not.
+    if (session.openDisk().name !== name) {
+      throw new Qcow2Error('IN_USE', `“${name}” is not open here any more: another disk has been started meanwhile`);
+    }
     if (target) await saveIn(target, () => session.saveDisk(target, { ...options, ...job }));
     else offer(await session.exportDisk({ ...options, ...job }), fileName);
   });

@@ -1,6 +1,6 @@
 /** The start of a visit: what the browser has cleared since the last one is told, instead of a fresh disk in its place alone. */
 import { listFiles } from 'qcow2-wasm/opfs';
-import { hasSeenDisks, missingDisks, type SeenDisk } from './disk-ledger.js';
+import { forgetDisk, missingDisks, type Ledger, type SeenDisk } from './disk-ledger.js';
 import { diskNameOf } from './disk-names.js';
 import { hideNotice, showNotice } from './notice.js';
 import { currentState, formatBytes } from './page.js';
@@ -8,18 +8,27 @@ import { goToStorage } from './storage-panel.js';
 import { directory } from './stored-disk.js';
 import { age } from './time-words.js';
 
-/** Starts the visit, and then says what is missed. @param start boots the guest. */
-export async function startWatchfully(start: () => Promise<void>): Promise<void> {
-  const missed = await findMissing();
+/**
+ * Starts the visit, and then says what is missed.
+ * @param before the ledger as it was before anything of this visit looked. @param start boots the guest.
+ */
+export async function startWatchfully(before: Ledger, start: () => Promise<void>): Promise<void> {
+  const missed = await findMissing(before);
   await start();
-  if (missed.length > 0 && currentState() !== 'error') showCleared(missed);
+  if (missed.length === 0 || currentState() === 'error') return;
+  showCleared(missed);
+  // It is said once, also where the page is left before it has looked again.
+  for (const { name } of missed) forgetDisk(name);
 }
 
-async function findMissing(): Promise<SeenDisk[]> {
-  if (!hasSeenDisks()) return [];
+async function findMissing(before: Ledger): Promise<SeenDisk[]> {
+  if (before.disks.length === 0) return [];
   try {
     const files = await listFiles({ directory });
-    return missingDisks(files.map(({ name }) => name));
+    return missingDisks(
+      before,
+      files.map(({ name }) => name),
+    );
   } catch {
     // What keeps the folder from being read is told when the disk is opened.
     return [];

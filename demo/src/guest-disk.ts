@@ -2,11 +2,14 @@
  * The disk as a machine holds it: the machine keeps this one while the OPFS disk behind it is replaced by another with the same
  * content. It also tells what the guest reads and writes.
  */
-import type { DiskInfo, DiskStats, OpfsDisk, RemoteDisk, RemoteSnapshots } from 'qcow2-wasm/opfs';
+import type { DiskInfo, DiskStats, RemoteDisk, RemoteSnapshots } from 'qcow2-wasm/opfs';
 
 export type OnTransfer = (kind: 'read' | 'write', offset: number, length: number) => void;
 
 type Bytes = Parameters<RemoteDisk['write']>[1];
+
+/** With the signal that ends waiting for a server, as when the guest resets its controller. */
+type WaitOptions = Parameters<RemoteDisk['write']>[2];
 
 export class GuestDisk implements RemoteDisk {
   readonly snapshots: RemoteSnapshots = {
@@ -19,15 +22,15 @@ export class GuestDisk implements RemoteDisk {
     discardVmState: () => this.#disk.snapshots.discardVmState(),
   };
   readonly #onTransfer: OnTransfer;
-  #disk: OpfsDisk;
+  #disk: RemoteDisk;
 
-  constructor(disk: OpfsDisk, onTransfer: OnTransfer) {
+  constructor(disk: RemoteDisk, onTransfer: OnTransfer) {
     this.#disk = disk;
     this.#onTransfer = onTransfer;
   }
 
   /** Only while no request is under way and all writes are stable. @param disk holds the same. */
-  replace(disk: OpfsDisk): void {
+  replace(disk: RemoteDisk): void {
     this.#disk = disk;
   }
 
@@ -35,22 +38,22 @@ export class GuestDisk implements RemoteDisk {
     return this.#disk.info;
   }
 
-  read(offset: number, length: number, options?: Parameters<RemoteDisk['read']>[2]): Promise<Bytes> {
+  read(offset: number, length: number, options?: WaitOptions): Promise<Bytes> {
     this.#onTransfer('read', offset, length);
     return this.#disk.read(offset, length, options);
   }
 
-  write(offset: number, source: Bytes): Promise<void> {
+  write(offset: number, source: Bytes, options?: WaitOptions): Promise<void> {
     this.#onTransfer('write', offset, source.length);
-    return this.#disk.write(offset, source);
+    return this.#disk.write(offset, source, options);
   }
 
-  writeZeroes(offset: number, length: number): Promise<void> {
-    return this.#disk.writeZeroes(offset, length);
+  writeZeroes(offset: number, length: number, options?: WaitOptions): Promise<void> {
+    return this.#disk.writeZeroes(offset, length, options);
   }
 
-  discard(offset: number, length: number): Promise<void> {
-    return this.#disk.discard(offset, length);
+  discard(offset: number, length: number, options?: WaitOptions): Promise<void> {
+    return this.#disk.discard(offset, length, options);
   }
 
   flush(): Promise<void> {

@@ -17,7 +17,8 @@ import { BootProgress } from './boot-progress.js';
 import { storeCheckpointChoice } from './checkpoint-choice.js';
 import { putIntoAddress, noteUse } from './disk-choice.js';
 import { openDiskForTab, type Opening } from './disk-for-tab.js';
-import { FIRST_DISK } from './disk-names.js';
+import { fileNameOf } from './disk-names.js';
+import { DiskOfTab } from './disk-of-tab.js';
 import { showDiskFacts, showDiskName, showProtection } from './drive-label.js';
 import { GuestMachine, type MachineEvents } from './guest-machine.js';
 import { GuestSnapshots } from './guest-snapshots.js';
@@ -37,8 +38,8 @@ export interface LifeOptions {
   readonly reset: () => void;
   /** For the visitor's choice where two tabs want one disk. */
   readonly open: (opening: Opening) => void;
-  /** Another tab wants the disk. */
-  readonly letGo: (givenUp: AbortSignal) => Promise<void>;
+  /** Another tab wants `disk`, which may not be that of the machine any more. */
+  readonly letGo: (disk: OpfsDisk, givenUp: AbortSignal) => Promise<void>;
 }
 
 export interface BootOptions {
@@ -53,7 +54,7 @@ export interface BootOptions {
 }
 
 export class GuestLife {
-  #name = FIRST_DISK;
+  readonly #which = new DiskOfTab();
   #disk: OpfsDisk | null = null;
   #machine: GuestMachine | null = null;
   #snapshots: GuestSnapshots | null = null;
@@ -64,19 +65,31 @@ export class GuestLife {
     private readonly options: LifeOptions,
   ) {}
 
-  /** Of the disk that is open, or is opened next; that of no disk where it is thrown away. */
+  /** As in `DiskOfTab`. */
   get diskName(): string {
-    return this.#name;
+    return this.#which.name;
+  }
+
+  /** As in `DiskOfTab`. */
+  get identity(): object {
+    return this.#which.identity;
   }
 
   /** Whether the disk is one that nobody keeps, and that has no file. */
   get isThrownAway(): boolean {
-    return this.#name === '';
+    return this.#which.isThrownAway;
   }
 
-  /** The disk is, or will be, the one of this name; on the next visit of this tab, too. */
-  nameDisk(name: string): void {
-    this.#name = name;
+  /** The next disk to be opened is the one of this name; on the next visit of this tab, too. */
+  chooseDisk(name: string): void {
+    this.#which.choose(name);
+    putIntoAddress(name);
+    showDiskName(name);
+  }
+
+  /** The disk is the one of this name now; on the next visit of this tab, too. */
+  renameDisk(name: string): void {
+    this.#which.rename(name);
     putIntoAddress(name);
     showDiskName(name);
   }
@@ -132,6 +145,7 @@ export class GuestLife {
     await this.endMachine();
     const disk = this.#disk;
     this.#disk = null;
+    if (disk !== null) this.#which.end();
     this.view.unlock.hide();
     await disk?.close().catch((error: unknown) => console.error('the disk did not close cleanly', error));
   }
@@ -151,15 +165,24 @@ export class GuestLife {
   }
 
   /**
-   * Closes the disk of the machine, which stands still, has `prepare` say which disk holds the same content now, and opens that. What goes
-   * wrong ends both, is shown, and thrown.
+   * Closes `old`, the disk of the machine, which stands still, has `prepare` say which disk holds the same content now, and opens that. What
+   * goes wrong ends both, is shown, and thrown. A disk that is not the machine's is left alone: a machine that gets another one destroys it.
    */
-  async exchangeDisk(prepare: () => Promise<string>, passphrase?: string): Promise<void> {
-    const { machine, disk: old } = this.running();
+  async exchangeDisk(old: OpfsDisk, prepare: () => Promise<string>, passphrase?: string): Promise<void> {
+    const { machine, disk: present } = this.running();
+    if (old !== present || !isFileOf(old, this.diskName)) {
+      throw new Qcow2Error('IN_USE', `the machine has “${this.diskName}”, not ${old.info.path}; nothing was changed`);
+    }
     try {
       await old.close();
-      this.nameDisk(await prepare());
+      this.renameDisk(await prepare());
       const disk = await this.#openDisk(passphrase);
+      if (disk.info.size !== old.info.size || !isFileOf(disk, this.diskName)) {
+        throw new Qcow2Error(
+          'BAD_IMAGE',
+          `${disk.info.path} has ${disk.info.size} bytes, and is to go on for ${old.info.path}, which has ${old.info.size}`,
+        );
+      }
       machine.replaceDisk(disk);
       showDiskFacts(disk, machine.attachment.seam);
     } catch (error) {
@@ -214,13 +237,12 @@ export class GuestLife {
   }
 
   async #openDisk(passphrase?: string, opening: Opening = 'wait'): Promise<OpfsDisk> {
-    const name = opening === 'throw-away' ? '' : this.#name;
-    const disk = await openDiskForTab(opening, (takesOver) => openStoredDisk(name, passphrase, takesOver));
-    disk.onTakeOver = this.options.letGo;
+    const disk = await openDiskForTab(opening, (takesOver) => openStoredDisk(this.diskName, passphrase, takesOver));
+    disk.onTakeOver = (givenUp) => this.options.letGo(disk, givenUp);
     forgetRoomNotice();
-    this.#name = name;
+    if (opening === 'throw-away') this.#which.throwAway();
     if (this.isThrownAway) showDiskName('thrown away');
-    else noteUse(name);
+    else noteUse(this.diskName);
     this.#disk = disk;
     void this.#watch(disk);
     this.view.unlock.hide();
@@ -311,4 +333,8 @@ export class GuestLife {
     this.view.snapshots.showCheckpointChoice(null);
     showSnapshotFailure('checkpoint', error);
   }
+}
+
+function isFileOf({ info }: OpfsDisk, name: string): boolean {
+  return info.path.endsWith(`/${fileNameOf(name)}`);
 }

@@ -3,9 +3,10 @@ import type { BaseStatus, BootProfile } from 'qcow2-wasm/opfs';
 import { askToReset, connectControls } from './controls.js';
 import type { DemoDisk } from './disk-controls.js';
 import { connectThrowAway } from './disk-for-tab.js';
+import { readLedger } from './disk-ledger.js';
 import { DiskMap } from './disk-map.js';
 import { freeName } from './disk-names.js';
-import type { DiskExport } from './disk-work.js';
+import type { DiskExport } from './disk-export.js';
 import type { DemoStats } from './drive-label.js';
 import { startWatchfully } from './eviction.js';
 import { GuestConsole } from './guest-console.js';
@@ -89,6 +90,7 @@ function hasOpfs(): boolean {
   return window.isSecureContext && typeof navigator.storage?.getDirectory === 'function';
 }
 
+const seenBefore = readLedger();
 const terminal: SerialTerminal = new SerialTerminal(element('serial', HTMLElement), (text) => session.send(text));
 const container = element('screen', HTMLElement);
 const screen: VgaScreen = new VgaScreen(container, container.parentElement!, () => guest.use('screen'));
@@ -113,7 +115,7 @@ const session: Session = new Session(
       startOver: askToReset,
     }),
   },
-  { flushTimers: new URLSearchParams(location.search).get('flush') !== 'guest' },
+  { flushTimers: new URLSearchParams(location.search).get('flush') !== 'guest', seenBefore },
 );
 
 window.demo = {
@@ -156,9 +158,9 @@ if (hasOpfs()) {
   void navigator.storage.persist?.().catch(() => false);
   void keepPage(() => session.flush());
   connectThrowAway();
-  const storage = new StoragePanel(session);
+  const storage = new StoragePanel(session, seenBefore);
   void storage.look();
-  void startWatchfully(() => session.start());
+  void startWatchfully(seenBefore, () => session.start()).then(() => storage.startNoting());
 } else {
   setState('error');
   showNotice({

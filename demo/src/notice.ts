@@ -127,12 +127,27 @@ export function showFatal(error: unknown, reset: () => void): void {
 export function showRefusedReset(error: unknown): void {
   const remedy = isQcow2Error(error, 'NO_SPACE')
     ? 'Free some space for this site in the browser settings, then try again.'
-    : 'Try again when its base image can be had.';
+    : isQcow2Error(error, 'IN_USE')
+      ? 'See which one is open here now, and reset that if you wish.'
+      : 'Try again when its base image can be had.';
   showNotice({
     title: 'A fresh disk could not be made',
     what: messageOf(error),
     advice: `The disk that there is has not been touched. ${remedy}`,
     actions: currentState() === 'error' ? [RELOAD] : [DISMISS],
+  });
+}
+
+/** The disk that the page missed could not be made. */
+export function showUnmadeDisk(name: string, error: unknown): void {
+  const isThere = isQcow2Error(error, 'BAD_ARGUMENT');
+  showNotice({
+    title: isThere ? `There is a disk “${name}” by now` : `“${name}” could not be made`,
+    what: messageOf(error),
+    advice: isThere
+      ? 'It was made or renamed in another tab meanwhile, and has not been touched. Try again to start it.'
+      : 'Nothing has changed. Try again when its base image can be had, and there is room.',
+    actions: [RELOAD],
   });
 }
 

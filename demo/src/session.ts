@@ -3,6 +3,7 @@
  * one, too, and so is whatever is done with a snapshot. Checkpoints are taken only while nothing else happens.
  *
  *   guest-life.ts       disk and machine, from the opening of one to the end of the other
+ *   disk-turns.ts       what is asked of one disk is done to no other
  *   disk-work.ts        what is done with the disk as a whole
  *   disk-shelf.ts       the disks that no machine has
  *   disk-copies.ts      what makes a disk out of another one, or of an image from elsewhere
@@ -14,10 +15,13 @@ import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import type { CheckpointSeconds } from './checkpoint-choice.js';
 import { plainDisk, type DemoDisk } from './disk-controls.js';
 import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
+import type { Ledger } from './disk-ledger.js';
 import { requireName } from './disk-names.js';
 import { letGoOfDisk, type Opening } from './disk-for-tab.js';
 import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
-import { DiskWork, type DiskExport } from './disk-work.js';
+import { DiskTurns } from './disk-turns.js';
+import type { DiskExport } from './disk-export.js';
+import { DiskWork } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
 import { GuestLife } from './guest-life.js';
 import type { SnapshotRef } from './guest-snapshots.js';
@@ -33,6 +37,8 @@ type FetchProgress = Parameters<NonNullable<JobOptions['onProgress']>>[0];
 export interface SessionOptions {
   /** Whether the page makes writes stable after a time, besides the guest itself. True unless told. */
   readonly flushTimers?: boolean;
+  /** The ledger as it was before anything of this visit looked. */
+  readonly seenBefore: Ledger;
 }
 
 export class Session {
@@ -41,21 +47,26 @@ export class Session {
   readonly #disks: DiskWork;
   readonly #snapshots: SnapshotWork;
 
-  constructor(view: SessionView, { flushTimers = true }: SessionOptions = {}) {
+  constructor(view: SessionView, { flushTimers = true, seenBefore }: SessionOptions) {
     this.#view = view;
     this.#life = new GuestLife(view, {
       flushTimers,
       restart: () => void this.restart().catch(() => undefined),
       reset: () => void this.reset().catch(() => undefined),
       open: (opening) => void this.start(opening),
-      letGo: (givenUp) => turns.take(() => letGoOfDisk(givenUp, () => this.#life.endMachine())),
+      // One that was closed while the question waited is free already, and the machine is on another one.
+      letGo: (disk, givenUp) =>
+        turns.take(async () => {
+          if (this.#life.disk === disk) await letGoOfDisk(givenUp, () => this.#life.endMachine());
+        }),
     });
     const turns = new Turns({
       stop: async () => this.#life.snapshots?.stopCheckpoints(),
       start: () => this.#life.snapshots?.startCheckpoints(),
     });
-    this.#disks = new DiskWork(this.#life, turns, view);
-    this.#snapshots = new SnapshotWork(this.#life, turns, view);
+    const diskTurns = new DiskTurns(turns, this.#life);
+    this.#disks = new DiskWork(this.#life, diskTurns, { view, seenBefore });
+    this.#snapshots = new SnapshotWork(this.#life, diskTurns, view);
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
 

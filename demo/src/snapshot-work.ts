@@ -2,17 +2,17 @@
 import { Qcow2Error } from 'qcow2-wasm/opfs';
 import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import { storeCheckpointChoice, type CheckpointSeconds } from './checkpoint-choice.js';
+import type { DiskTurns } from './disk-turns.js';
 import type { GuestLife } from './guest-life.js';
 import type { GuestSnapshots, SnapshotRef } from './guest-snapshots.js';
 import { hideNotice } from './notice.js';
 import { showProgress } from './page.js';
 import type { SessionView } from './session-view.js';
-import type { Turns } from './turns.js';
 
 export class SnapshotWork {
   constructor(
     private readonly life: GuestLife,
-    private readonly turns: Turns,
+    private readonly turns: DiskTurns,
     private readonly view: SessionView,
   ) {}
 
@@ -25,7 +25,7 @@ export class SnapshotWork {
   save(name: string): Promise<MachineSnapshot> {
     // Who keeps this guest has chosen it.
     this.view.offer.withdraw();
-    return this.turns.take(() =>
+    return this.turns.ofThis(() =>
       this.life.whileState('saving', async () => {
         const show = (fraction: number | null): void =>
           this.view.snapshots.showBusy({ what: `Saving “${name}”`, fraction });
@@ -37,7 +37,7 @@ export class SnapshotWork {
 
   /** The machine and its disk become what they were. If that is refused, nothing has changed and the guest runs on. */
   load(choice: SnapshotRef, verb: string): Promise<MachineSnapshot> {
-    return this.turns.take(() =>
+    return this.turns.ofThis(() =>
       this.life.whileState('restoring', async () => {
         const startedAt = performance.now();
         this.view.offer.withdraw();
@@ -52,7 +52,7 @@ export class SnapshotWork {
   }
 
   delete(choice: SnapshotRef): Promise<void> {
-    return this.turns.take(async () => {
+    return this.turns.ofThis(async () => {
       this.view.snapshots.showBusy({ what: 'Deleting', fraction: null });
       try {
         await this.#snapshots().delete(choice);
@@ -67,7 +67,7 @@ export class SnapshotWork {
   checkpointEvery(seconds: CheckpointSeconds): Promise<void> {
     storeCheckpointChoice(seconds);
     // What ends a change starts the checkpoints, as they are chosen by then.
-    return this.turns.take(() => Promise.resolve());
+    return this.turns.ofAny(() => Promise.resolve());
   }
 
   #snapshots(): GuestSnapshots {

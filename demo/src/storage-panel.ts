@@ -6,7 +6,7 @@
  */
 import { keepStorage, removeBase, storageHealth, type KeptStorage, type StorageHealth } from 'qcow2-wasm/opfs';
 import { usersOfBases } from './base-users.js';
-import { clearedBases, noteSeen } from './disk-ledger.js';
+import { clearedBases, noteSeen, type Ledger } from './disk-ledger.js';
 import { messageOf } from './notice.js';
 import { element, formatBytes, setText } from './page.js';
 import { storageRows, type BaseRow, type Knowledge, type StorageRow } from './storage-rows.js';
@@ -41,15 +41,19 @@ export interface OpenDiskFacts {
 
 export class StoragePanel {
   readonly #open: OpenDiskFacts;
+  readonly #before: Ledger;
   readonly #rows = element('storage-rows', HTMLElement);
   #looking: Promise<void> | null = null;
   #isWanted = false;
   #isInSight = false;
+  #isNoting = false;
   /** What was cleared is told for the whole visit; afterwards it is here again. */
   #cleared: readonly string[] | null = null;
 
-  constructor(open: OpenDiskFacts) {
+  /** @param before the ledger as it was before anything of this visit looked. */
+  constructor(open: OpenDiskFacts, before: Ledger) {
     this.#open = open;
+    this.#before = before;
     element('storage-keep', HTMLButtonElement).addEventListener('click', () => void this.#keep());
     const section = element('storage', HTMLElement);
     new IntersectionObserver(([entry]) => {
@@ -61,6 +65,12 @@ export class StoragePanel {
     }, LOOK_MILLISECONDS);
     // The guest has another disk, or is another one, or has ended.
     new MutationObserver(() => void this.look()).observe(document.documentElement, { attributeFilter: ['data-state'] });
+  }
+
+  /** What is missed is known: from here on the ledger has what is seen. */
+  startNoting(): Promise<void> {
+    this.#isNoting = true;
+    return this.look();
   }
 
   /** Shows what there is now. Resolves when it does; a failure is shown, too. */
@@ -82,10 +92,11 @@ export class StoragePanel {
 
   async #lookNow(): Promise<void> {
     try {
+      const lookedAt = Date.now();
       const health = await storageHealth({ directory });
       const users = await usersOfBases(directory);
-      this.#cleared ??= clearedBases(health.bases).map(({ identity }) => identity);
-      noteSeen(health);
+      this.#cleared ??= clearedBases(this.#before, health.bases).map(({ identity }) => identity);
+      if (this.#isNoting) noteSeen(health, lookedAt);
       this.#show(health, storageRows(health, { users, snapshots: await this.#snapshots(), cleared: this.#cleared }));
     } catch (error) {
       setText('storage-text', `can't be told: ${messageOf(error)}`);

@@ -5,7 +5,7 @@
  *   base-<key>.qcow2                a base image that an earlier version of this page stored whole
  *   incoming.qcow2                  an image on its way in, or a fresh disk; it becomes a disk in one step
  *
- * Any of the first and the last may be encrypted. No passphrase is kept. The way in is one lane for all tabs (`oneAtTheDoor`).
+ * Any of the first and the last may be encrypted. No passphrase is kept. The way in is one lane for all tabs (`door.ts`).
  *
  * A fresh disk stands on the base image of the server, of which the parts that were read are kept in a folder of their own. It names the
  * version that it was made over, and never takes another. Stored bases that no disk names go with a reset, or with the last that does.
@@ -32,6 +32,7 @@ import { MAXIMUM_DISK_BYTES } from 'qcow2-wasm/v86';
 import { allowedBases, baseImage } from './base-image.js';
 import { TAKE_OVER } from './disk-for-tab.js';
 import { fileNameOf } from './disk-names.js';
+import { ifNobodyAtTheDoor } from './door.js';
 
 /** The folder in OPFS. */
 export const directory = 'qcow2-wasm-demo';
@@ -51,9 +52,6 @@ const OF_AN_IMAGE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'UNSUPPORTED',
   'BACKING',
 ]);
-/** Held by the tab that takes an image in. */
-const DOOR_LOCK = 'qcow2-wasm-demo incoming';
-
 /** Half of the usual time to try a passphrase: who opens the page waits for it each time (demo/README.md has what it comes to). */
 const PROTECTION = { format: 'luks', iterTime: 1000 } as const;
 
@@ -96,22 +94,9 @@ export async function openStoredDisk(name: string, passphrase?: string, takesOve
   const disk = isThere
     ? await openUnlocked(fileNameOf(name), [...bases, ...allowedBases()], { passphrase, takesOver })
     : await createOverlay(name, passphrase);
-  if (files.some((file) => file.name === INCOMING)) await clearDoor();
+  // What a page has left that ended while it took an image in.
+  if (files.some((file) => file.name === INCOMING)) await ifNobodyAtTheDoor(discardStagedImage);
   return disk;
-}
-
-/**
- * Runs `job`, which takes an image in, while no other tab does: until it ends, what comes in is this tab's.
- */
-export function oneAtTheDoor<T>(job: () => Promise<T>): Promise<T> {
-  return navigator.locks.request(DOOR_LOCK, job);
-}
-
-/** Clears away what a page has left that ended while it took an image in. */
-async function clearDoor(): Promise<void> {
-  await navigator.locks.request(DOOR_LOCK, { ifAvailable: true }, async (lock) => {
-    if (lock !== null) await discardStagedImage();
-  });
 }
 
 type Backing = NonNullable<OpenDiskOptions['backing']>;
@@ -246,10 +231,18 @@ export function discardStagedImage(): Promise<void> {
   return deleteIfPossible([INCOMING]);
 }
 
-/** Makes the image that was taken in the disk `name`, in place of one there is, in one step. Both must be closed. Resolves with `name`. */
+/**
+ * Makes the image that was taken in the disk `name`, in one step, in place of the one that it is to replace. Both must be closed. Resolves with
+ * `name`.
+ */
 export async function commitStagedImage(name: string): Promise<string> {
   await renameFile({ directory, name: INCOMING }, fileNameOf(name));
   return name;
+}
+
+/** Makes the image that was taken in a new disk. Rejects with `BAD_ARGUMENT` if there is one of that name, from whichever tab. */
+export async function commitNewDisk(name: string): Promise<void> {
+  await renameFile({ directory, name: INCOMING }, fileNameOf(name), { overwrite: false });
 }
 
 /** Whether a file of the folder is a base image. */

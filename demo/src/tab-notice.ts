@@ -1,6 +1,7 @@
 /** What the page says where two tabs want one disk, and what each can do about it. */
 import type { Opening } from './disk-for-tab.js';
-import { messageOf, showNotice } from './notice.js';
+import { hideNotice, messageOf, showNotice } from './notice.js';
+import { element } from './page.js';
 
 /** The disk is another tab's. @param start opens the disk anew, in the way that the visitor chooses. */
 export function showInUse(error: unknown, start: (opening: Opening) => void): void {
@@ -29,4 +30,20 @@ export function showDiskGone(start: (opening: Opening) => void): void {
     ],
     calm: true,
   });
+}
+
+/** What was asked for waits until another image is in, of this tab or another one. Call what it returns when that is over. */
+export function showWaitingAtDoor(): () => void {
+  const title = 'This waits for another image to come in';
+  showNotice({
+    title,
+    advice:
+      'One at a time comes in, in all tabs of this browser. It goes on when the other one is in or given up; maybe that one asks for its passphrase in another tab.',
+    calm: true,
+  });
+  const panel = element('notice', HTMLElement);
+  return () => {
+    // Something else may be said there by now.
+    if (panel.querySelector('h2')!.textContent === title) hideNotice();
+  };
 }

@@ -289,6 +289,8 @@ export interface DeleteRequest extends FileAddress {
 export interface RenameRequest extends FileAddress {
   readonly kind: 'rename';
   readonly newName: string;
+  /** A file of that name is replaced. Default true. */
+  readonly overwrite?: boolean;
 }
 
 /** Copies a file under another name. */

@@ -40,6 +40,7 @@ import type {
   Results,
 } from './protocol.js';
 import type { DiskInfo } from './remote-disk.js';
+import { renameFile } from './rename-file.js';
 import { toWireError } from './wire-error.js';
 
 /** What is needed of the worker's global scope, or of one end of a channel. */
@@ -219,7 +220,7 @@ class Server {
       await files.remove(name).finally(() => claim.release());
       return null;
     },
-    rename: (request) => this.#rename(request),
+    rename: (request) => this.#rename(request).then(nothing),
     duplicate: (request, id) => this.#duplicate(request, this.#betweenSteps('onFiles', id)).then(nothing),
     list: async ({ directory }) => (await this.#openDirectory(directory)).list(),
     listBases: () => listStoredBases(this.#network?.files ?? null),
@@ -278,19 +279,10 @@ class Server {
     return null;
   }
 
-  async #rename({ directory, name, newName }: RenameRequest): Promise<null> {
-    checkFileName(name);
-    checkFileName(newName);
-    if (name === newName) return null;
-    const files = await this.#openDirectory(directory);
-    const from = await files.claim(name, 'write');
-    try {
-      const to = await files.claim(newName, 'write');
-      await files.replace(name, newName).finally(() => to.release());
-      return null;
-    } finally {
-      from.release();
-    }
+  async #rename(request: RenameRequest): Promise<void> {
+    checkFileName(request.name);
+    checkFileName(request.newName);
+    await renameFile(await this.#openDirectory(request.directory), request);
   }
 
   async #duplicate(request: DuplicateRequest, between: BetweenSteps): Promise<void> {
