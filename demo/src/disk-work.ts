@@ -1,5 +1,6 @@
 /** What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. */
 import { Qcow2Error, type ExportOptions, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
+import { exportNext } from './backup-series.js';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
 import type { Opening } from './disk-for-tab.js';
 import { missingDisk } from './disk-ledger.js';
@@ -26,6 +27,11 @@ export interface DiskExport extends CopyOptions {
   /** Whether the snapshots come along; never in an overlay. True unless told. */
   readonly snapshots?: boolean;
   readonly compress?: boolean;
+}
+
+export interface IncrementDownload extends CopyOptions {
+  /** Resolves when it is where it is to be. */
+  readonly deliver: (increment: Blob) => Promise<void>;
 }
 
 export class DiskWork {
@@ -171,6 +177,21 @@ export class DiskWork {
   /** The same, streamed into `target`. A target that is a file is as it was if it fails. */
   save(target: SaveTarget, options: DiskExport = {}): Promise<void> {
     return this.turns.take(async () => (await this.#flushed()).saveTo(target, exportOptions(options)));
+  }
+
+  /** The next of a series of backups. The guest stands still while it is put together, and goes on while it is delivered. */
+  async continueBackups(fileName: string, { deliver, ...options }: IncrementDownload): Promise<void> {
+    const { name, disk } = { name: this.life.diskName, disk: this.life.running().disk };
+    const increment = await this.turns.take(async () => {
+      const { machine, disk: open } = this.life.running();
+      if (open !== disk) throw new Qcow2Error('IN_USE', 'another disk was started meanwhile; nothing was downloaded');
+      return machine.whileStopped(async () => {
+        await machine.attachment.flush();
+        return exportNext(disk, name, jobOptions(options));
+      });
+    });
+    await deliver(increment.blob);
+    await increment.arrived(fileName);
   }
 
   async #flushed(): Promise<OpfsDisk> {
