@@ -3,6 +3,7 @@
  * disk that is there is done with the one that was there when it was asked for, whatever it is called by then, or else refused with `IN_USE`.
  */
 import { Qcow2Error, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
+import { exportNext } from './backup-series.js';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
 import type { Opening } from './disk-for-tab.js';
 import { exportOptions, type DiskExport } from './disk-export.js';
@@ -23,6 +24,11 @@ export interface WorkContext {
   readonly view: SessionView;
   /** The disks that were here before this visit. */
   readonly seenBefore: Ledger;
+}
+
+export interface IncrementDownload extends CopyOptions {
+  /** Resolves when it is where it is to be. */
+  readonly deliver: (increment: Blob) => Promise<void>;
 }
 
 export class DiskWork {
@@ -187,6 +193,19 @@ export class DiskWork {
   /** The same, streamed into `target`. A target that is a file is as it was if it fails. */
   save(target: SaveTarget, options: DiskExport = {}): Promise<void> {
     return this.turns.ofThis(async () => (await this.#flushed()).saveTo(target, exportOptions(options)));
+  }
+
+  /** The next of a series of backups. The guest stands still while it is put together, and goes on while it is delivered. */
+  async continueBackups(fileName: string, { deliver, ...options }: IncrementDownload): Promise<void> {
+    const increment = await this.turns.ofThis(() => {
+      const { machine, disk } = this.life.running();
+      return machine.whileStopped(async () => {
+        await machine.attachment.flush();
+        return exportNext(disk, this.life.diskName, jobOptions(options));
+      });
+    });
+    await deliver(increment.blob);
+    await increment.arrived(fileName);
   }
 
   async #flushed(): Promise<OpfsDisk> {

@@ -1,12 +1,14 @@
 /**
- * The dialog for a download: the whole disk or what has changed, with snapshots or without, compressed or not. It goes into a file of the
+ * The dialog for a download: the whole disk or what has changed, with snapshots or without, compressed or not; or the next of a series of
+ * backups. It goes into a file of the
  * visitor's choice where the browser lets pages write one, else it is offered as a download. The guest runs on either way.
  */
-import { isQcow2Error, Qcow2Error } from 'qcow2-wasm/opfs';
+import { isQcow2Error, Qcow2Error, saveBlob } from 'qcow2-wasm/opfs';
+import type { BackupSeries } from './backup-series.js';
 import type { DiskExport } from './disk-export.js';
 import type { JobStrip } from './job-strip.js';
 import { messageOf, showNotice } from './notice.js';
-import { element, setText } from './page.js';
+import { element, formatBytes, setText } from './page.js';
 import type { Session } from './session.js';
 
 /** Chromium alone has it, and TypeScript's library does not. */
@@ -47,6 +49,8 @@ async function open(session: Session, dialog: HTMLDialogElement): Promise<void> 
       snapshots.length === 1 ? 'With its snapshot' : `With its ${snapshots.length} snapshots`,
     );
     element('download-whole', HTMLInputElement).checked = true;
+    element('download-series', HTMLInputElement).checked = false;
+    showSeries(await session.backupSeries());
     showChoices(session);
     dialog.showModal();
   } catch (error) {
@@ -54,14 +58,29 @@ async function open(session: Session, dialog: HTMLDialogElement): Promise<void> 
   }
 }
 
+function showSeries(series: BackupSeries): void {
+  const goesOn = series.state === 'going on';
+  element('download-increment-row', HTMLElement).hidden = !goesOn;
+  if (goesOn) setText('download-increment-text', `${formatBytes(series.bytes)}; goes over “${series.last}”`);
+  const words = {
+    none: 'The first of a series: backups after it hold only what is new',
+    ended:
+      'The first of a new series of backups: the one there was ended when the page did, with the guest still writing',
+    'going on': 'The first of a new series of backups, which ends the one there is',
+  };
+  setText('download-series-text', words[series.state]);
+}
+
 /** What can't be had together is not offered. */
 function showChoices(session: Session): void {
   const { info } = session.openDisk();
   const overlay = element('download-overlay', HTMLInputElement);
   overlay.disabled = info.backingFile === null;
-  element('download-snapshots', HTMLInputElement).disabled = overlay.checked;
+  const isWhole = element('download-whole', HTMLInputElement).checked;
+  element('download-snapshots', HTMLInputElement).disabled = !isWhole;
+  element('download-series', HTMLInputElement).disabled = !isWhole || session.isThrownAway;
   const compress = element('download-compress', HTMLInputElement);
-  compress.disabled = info.encryption !== null;
+  compress.disabled = info.encryption !== null || element('download-increment', HTMLInputElement).checked;
   if (compress.disabled) compress.checked = false;
   setText('download-hint', hint(info.encryption !== null, info.backingFile === null));
 }
@@ -75,24 +94,36 @@ function hint(isProtected: boolean, isStandalone: boolean): string {
 
 async function download(session: Session, strip: JobStrip, dialog: HTMLDialogElement): Promise<void> {
   const isOverlay = element('download-overlay', HTMLInputElement).checked;
+  const isIncrement = element('download-increment', HTMLInputElement).checked;
+  const beginsSeries = !isOverlay && !isIncrement && element('download-series', HTMLInputElement).checked;
   const options: DiskExport = {
     content: isOverlay ? 'overlay' : 'disk',
     snapshots: element('download-snapshots', HTMLInputElement).checked,
     compress: element('download-compress', HTMLInputElement).checked,
   };
   const name = dialog.dataset['disk'] ?? '';
-  const fileName = `${name.replace(/[\\/:*?"<>|]/g, '-')}${isOverlay ? ' changes' : ''}.qcow2`;
+  const wanted = isIncrement
+    ? session.nextBackupName()
+    : `${name.replace(/[\\/:*?"<>|]/g, '-')}${isOverlay ? ' changes' : ''}.qcow2`;
   const picker = (window as { showSaveFilePicker?: SaveFilePicker }).showSaveFilePicker;
-  const target = picker && (await chosenFile(picker.bind(window), fileName));
+  const target = picker && (await chosenFile(picker.bind(window), wanted));
   if (target === null) return;
+  const fileName = target?.name ?? wanted;
   dialog.close();
   await strip.run(`Saving ${fileName}`, async (job) => {
     // The visitor has taken a time to choose, and what waited for its turn did not.
     if (session.openDisk().name !== name) {
       throw new Qcow2Error('IN_USE', `“${name}” is not open here any more: another disk has been started meanwhile`);
     }
-    if (target) await saveIn(target, () => session.saveDisk(target, { ...options, ...job }));
-    else offer(await session.exportDisk({ ...options, ...job }), fileName);
+    if (isIncrement) {
+      const deliver = (blob: Blob): Promise<void> => deliverTo(target, blob, fileName);
+      return session.downloadIncrement(fileName, { ...job, deliver });
+    }
+    const save = async (): Promise<void> => {
+      if (target) await saveIn(target, () => session.saveDisk(target, { ...options, ...job }));
+      else offer(await session.exportDisk({ ...options, ...job }), fileName);
+    };
+    return beginsSeries ? session.beginBackups(fileName, save) : save();
   });
 }
 
@@ -104,6 +135,12 @@ async function chosenFile(picker: SaveFilePicker, suggestedName: string): Promis
     if (error instanceof DOMException && error.name === 'AbortError') return null;
     throw error;
   }
+}
+
+/** Resolves when the file has it, or the browser has been offered it. */
+async function deliverTo(target: PickedFile | undefined, blob: Blob, fileName: string): Promise<void> {
+  if (target) await saveIn(target, () => saveBlob(blob, target));
+  else offer(blob, fileName);
 }
 
 /** The picker has made an empty file, if there was none; it goes again if nothing comes of it. */

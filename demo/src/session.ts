@@ -13,6 +13,7 @@
 import type { BaseStatus, BootProfile, DiskInfo, ImageSource, JobOptions, SaveTarget } from 'qcow2-wasm/opfs';
 import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import type { CheckpointSeconds } from './checkpoint-choice.js';
+import { backupSeries, beginSeries, nextFileName, storeMarks, type BackupSeries } from './backup-series.js';
 import { plainDisk, type DemoDisk } from './disk-controls.js';
 import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
 import type { Ledger } from './disk-ledger.js';
@@ -21,7 +22,7 @@ import { letGoOfDisk, type Opening } from './disk-for-tab.js';
 import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
 import { DiskTurns } from './disk-turns.js';
 import type { DiskExport } from './disk-export.js';
-import { DiskWork } from './disk-work.js';
+import { DiskWork, type IncrementDownload } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
 import { GuestLife } from './guest-life.js';
 import type { SnapshotRef } from './guest-snapshots.js';
@@ -67,6 +68,7 @@ export class Session {
     const diskTurns = new DiskTurns(turns, this.#life);
     this.#disks = new DiskWork(this.#life, diskTurns, { view, seenBefore });
     this.#snapshots = new SnapshotWork(this.#life, diskTurns, view);
+    document.addEventListener('visibilitychange', () => this.#storeMarks());
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
   }
 
@@ -97,6 +99,33 @@ export class Session {
 
   saveDisk(target: SaveTarget, options: DiskExport): Promise<void> {
     return this.#disks.save(target, options);
+  }
+
+  /** Whether the disk that is open is one that nobody keeps. */
+  get isThrownAway(): boolean {
+    return this.#life.isThrownAway;
+  }
+
+  /** See `backup-series.ts` for this and what follows. */
+  backupSeries(): Promise<BackupSeries> {
+    return backupSeries(this.#life.running().disk, this.#life.diskName);
+  }
+
+  nextBackupName(): string {
+    return nextFileName(this.#life.diskName);
+  }
+
+  beginBackups<T>(fileName: string, download: () => Promise<T>): Promise<T> {
+    return beginSeries(this.#life.running().disk, { name: this.#life.diskName, fileName }, download);
+  }
+
+  downloadIncrement(fileName: string, options: IncrementDownload): Promise<void> {
+    return this.#disks.continueBackups(fileName, options);
+  }
+
+  #storeMarks(): void {
+    const { disk, diskName } = this.#life;
+    if (document.visibilityState === 'hidden' && disk !== null) storeMarks(disk, diskName);
   }
 
   /** Of the disk that is open. @throws Qcow2Error `CLOSED` while there is no guest. */

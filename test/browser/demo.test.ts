@@ -5,7 +5,7 @@
  * One profile and one guest's life for all tests, in order; a boot takes up to a minute on a busy machine.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
@@ -170,6 +170,29 @@ describe('the demo page', () => {
     const file = await fileFromGuestDisk({ image, path: '/root/random', folder });
     expect(await sha256(file)).toBe(sum);
     expect(await run('dmesg | grep -ci "ata.*\\(timeout\\|exception\\|failed\\)"')).toBe('0');
+  });
+
+  it('downloads the beginning of a series of backups, and then what is new: QEMU reads both as the disk', async () => {
+    const series = join(folder, 'series');
+    await mkdir(series);
+    await page.click('#download');
+    await page.locator('#download-series').check();
+    const whole = await download('series/disk.qcow2', () => page.click('#download-dialog button.main'));
+    const written = await run('dd if=/dev/urandom of=/root/later bs=64k count=16; sha256sum /root/later; sync');
+    await page.click('#download');
+    await page.waitForFunction(() => document.querySelector<HTMLDialogElement>('#download-dialog')!.open);
+    expect(await page.locator('#download-increment-text').innerText()).toMatch(/^[\d.]+ MiB; goes over “disk\.qcow2”$/);
+    await page.locator('#download-increment').check();
+    const increment = await download('series/disk 1.qcow2', () => page.click('#download-dialog button.main'));
+    expect((await stat(increment)).size).toBeLessThan((await stat(whole)).size / 2);
+    expect(checkImage(whole)).toMatchObject({ errors: 0, leaks: 0 });
+    expect(checkImage(increment)).toMatchObject({ errors: 0, leaks: 0, backingFile: 'disk.qcow2' });
+    const file = await fileFromGuestDisk({ image: increment, path: '/root/later', folder });
+    expect(await sha256(file)).toBe(SUM.exec(written)?.[0]);
+    await page.click('#download');
+    await page.waitForFunction(() => document.querySelector<HTMLDialogElement>('#download-dialog')!.open);
+    expect(await page.locator('#download-increment-text').innerText()).toContain('goes over “disk 1.qcow2”');
+    await page.locator('#download-dialog button.cancel').click();
   });
 
   it('refuses an image that is none, and the guest runs on', async () => {
