@@ -72,6 +72,11 @@ export class OffsetTable {
     return this.#words.length / 2;
   }
 
+  /** How many places the entries name. */
+  get namedEntries(): number {
+    return this.#named.size;
+  }
+
   get dirty(): boolean {
     return this.#dirtySectors.size > 0;
   }

@@ -23,8 +23,13 @@ import type { TableCache } from './table-cache.js';
 /** In messages. */
 export const NEW_REFCOUNT_BLOCK = 'a new refcount block';
 
+/** A storage that may be able to make room before it is written, and to fail without harm (`GuardedStorage.reserve`). */
+export interface RoomyStorage extends Storage {
+  reserve?(size: number): void;
+}
+
 export interface RefcountsOptions extends RefcountSlicesOptions {
-  readonly storage: Storage;
+  readonly storage: RoomyStorage;
   readonly header: HeaderState;
   readonly guard: OverlapGuard;
 }
@@ -33,7 +38,7 @@ export class Refcounts {
   readonly table: OffsetTable;
   /** How often any count was changed: a long job sees by it that what it has counted is stale. */
   changes = 0;
-  readonly #storage: Storage;
+  readonly #storage: RoomyStorage;
   readonly #header: HeaderState;
   readonly #geometry: Geometry;
   readonly #kernels: Kernels;
@@ -177,6 +182,8 @@ export class Refcounts {
     const to = Math.min(refcountBlockEntries, ones.first + ones.count - index * refcountBlockEntries);
     const content = new Uint8Array(clusterSize);
     if (from < to) encodeOnes(content, refcountOrder, from, to - from);
+    // Where there is no room nothing has failed yet: who looks for free clusters may go on without them.
+    this.#storage.reserve?.((cluster + 1) * clusterSize);
     this.#cache.forget(cluster * clusterSize, clusterSize);
     this.#storage.announce?.('refblock_alloc_write');
     this.#storage.write(cluster * clusterSize, content);
@@ -268,11 +275,12 @@ export class Refcounts {
       const limit = `the limit is ${MAX_REFCOUNT_TABLE_BYTES}`;
       throw new Qcow2Error('LIMIT', `the refcount table would need ${clusters * clusterSize} bytes; ${limit}`);
     }
+    const offset = (plan.firstCluster + plan.blocks) * clusterSize;
+    this.#storage.reserve?.(offset + clusters * clusterSize);
     this.#storage.announce?.('reftable_grow');
     this.write();
     this.#storage.announce?.('refblock_alloc_write_blocks');
     this.#writeEndBlocks(plan);
-    const offset = (plan.firstCluster + plan.blocks) * clusterSize;
     const content = this.table.encodeGrown(clusters * perCluster);
     const view = new DataView(content.buffer);
     for (let index = 0; index < plan.blocks; index++) {

@@ -5,6 +5,8 @@
  * - Each question is answered with `heard` at once and with one outcome, unless this thread ends before.
  * - Several who ask at the same time get one outcome: the page is asked once, and the disk is closed once.
  * - `consent` that has resolved is followed by `handOver`, also where nobody waits any more: the page has stopped using the disk then.
+ * - A disk that is closed while its page is being asked is free: its page need not answer any more, and `handOver` is not called.
+ * - A question may arrive several times; it is one.
  */
 import { kindOf } from '../util/kind-of.js';
 import type { ClaimMode } from './image-files.js';
@@ -16,7 +18,7 @@ export interface HolderOptions {
   readonly lock: string;
   /** How it is held. */
   readonly mode: ClaimMode;
-  /** Rejects to keep the disk. `signal` is aborted when nobody waits for the answer any more. */
+  /** Rejects to keep the disk. `signal` is aborted when nobody waits for the answer any more, or the disk was closed meanwhile. */
   readonly consent: (signal: AbortSignal) => Promise<void>;
   /** Flushes and closes the disk. Whether it fails or not, the disk is closed afterwards. */
   readonly handOver: () => Promise<void>;
@@ -33,9 +35,12 @@ export class DiskHolder {
   readonly #channel: TakeOverChannel;
   /** The questions that wait for their outcome. */
   readonly #askers = new Set<string>();
+  /** Those that were heard, answered or not. */
+  readonly #heard = new Set<string>();
   /** Of the page, which is being asked now; null while nobody asks. */
   #asking: AbortController | null = null;
   #isClosed = false;
+  #tellClosed: () => void = () => undefined;
 
   constructor(options: HolderOptions) {
     this.#options = options;
@@ -45,6 +50,7 @@ export class DiskHolder {
   /** Answers nobody any more, but those who wait for an outcome. */
   close(): void {
     this.#isClosed = true;
+    this.#tellClosed();
     if (this.#asking === null) this.#channel.close();
   }
 
@@ -58,6 +64,8 @@ export class DiskHolder {
   }
 
   #hear(ask: string): void {
+    if (this.#heard.has(ask)) return;
+    this.#heard.add(ask);
     this.#askers.add(ask);
     this.#channel.post({ holder: this.#id, ask, state: 'heard' });
     if (this.#asking === null) void this.#letGo((this.#asking = new AbortController()));
@@ -68,19 +76,26 @@ export class DiskHolder {
   }
 
   async #letGo(asking: AbortController): Promise<void> {
-    const outcome = await this.#outcome(asking.signal);
+    const outcome = await this.#outcome(asking);
     for (const ask of this.#askers) this.#channel.post({ holder: this.#id, ask, ...outcome });
     this.#askers.clear();
     this.#asking = null;
     if (this.#isClosed) this.#channel.close();
   }
 
-  async #outcome(signal: AbortSignal): Promise<Outcome> {
+  async #outcome(asking: AbortController): Promise<Outcome> {
     const { consent, handOver } = this.#options;
+    const closed = new Promise<void>((resolve) => {
+      this.#tellClosed = resolve;
+    });
     try {
-      await consent(signal);
+      await Promise.race([consent(asking.signal), closed]);
     } catch (error) {
-      return { state: 'refused', why: error instanceof Error ? error.message : kindOf(error) };
+      if (!this.#isClosed) return { state: 'refused', why: error instanceof Error ? error.message : kindOf(error) };
+    }
+    if (this.#isClosed) {
+      asking.abort();
+      return { state: 'released' };
     }
     try {
       await handOver();

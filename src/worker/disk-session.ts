@@ -6,6 +6,7 @@
  */
 import { Qcow2Error } from '../errors.js';
 import type { Qcow2Image } from '../image/qcow2-image.js';
+import type { EstimateRoom } from '../network/make-offline.js';
 import { settle } from '../storage/not-resident.js';
 import { BitmapSession } from './bitmap-session.js';
 import { BufferPool } from './buffer-pool.js';
@@ -29,9 +30,10 @@ export class DiskSession {
   #writtenBytes = 0;
   #flushes = 0;
 
-  constructor(files: ImageFiles, disk: OpenDiskFile) {
+  /** @param estimateRoom null where nobody can tell how much room the site has. */
+  constructor(files: ImageFiles, disk: OpenDiskFile, estimateRoom: EstimateRoom | null = null) {
     this.#disk = disk;
-    this.exports = new ExportSession(files, disk.image);
+    this.exports = new ExportSession(files, disk.image, estimateRoom);
     this.snapshots = new SnapshotSession(disk.image, this.#buffers);
     this.bitmaps = new BitmapSession(disk.image);
   }

@@ -29,11 +29,16 @@ export async function carryOut<T>(
   whileLoading: WhileLoading = (load) => load(),
 ): Promise<T> {
   try {
-    for (;;) {
+    for (let round = 1; ;) {
       const step = nextStep(steps);
-      if (step instanceof NotResident) await whileLoading((signal) => step.load(signal));
-      else if (step.done === true) return step.value;
-      else await between(step.value);
+      if (step instanceof NotResident) {
+        const count = round++;
+        await whileLoading((signal) => step.load(signal, count));
+        continue;
+      }
+      if (step.done === true) return step.value;
+      round = 1;
+      await between(step.value);
     }
   } catch (error) {
     steps.return?.();

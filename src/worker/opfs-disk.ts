@@ -21,7 +21,7 @@ export type { ExportOptions, JobOptions };
 
 /**
  * Stops whatever uses the disk, so that another page can have it. Rejects, or throws, to keep the disk. `signal` is aborted when nobody
- * waits for it any more.
+ * waits for it any more: who asked has given up, or the disk was closed meanwhile, and is theirs.
  */
 export type TakeOverHandler = (signal: AbortSignal) => Promise<void> | void;
 

@@ -4,7 +4,8 @@
  *
  * A job that waits behind another lets the same pass as when it runs. Whatever else waits holds back all that come after it.
  */
-import type { RequestKind, RequestMessage } from './protocol.js';
+import { isOfNow, isOfSnapshot } from './export-job.js';
+import type { Request, RequestKind, RequestMessage } from './protocol.js';
 
 /** `exportOfMoment`: an export of what a snapshot holds. `onFiles`: what a worker does that has no disk open. */
 export type JobKind = 'export' | 'exportOfMoment' | 'deleteSnapshot' | 'onFiles';
@@ -44,17 +45,30 @@ const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
   onFiles: new Set<RequestKind>(),
 };
 
-/** How requests that wait are passed, by their kind, where they are jobs. */
-const WAITING_JOBS: Partial<Record<RequestKind, JobKind>> = { deleteSnapshot: 'deleteSnapshot', export: 'export' };
+/** As what a request that waits is passed; null where it is no job. */
+function waitingJob(request: Request): JobKind | null {
+  if (request.kind === 'deleteSnapshot') return 'deleteSnapshot';
+  if (request.kind !== 'export') return null;
+  // It is of the moment at which it begins, whatever is written before that.
+  return isOfNow(request.content) || isOfSnapshot(request.content) ? 'exportOfMoment' : 'export';
+}
 
-/** Takes the first of `waiting` that may pass `job` and those before it out of the list; undefined for none. */
-export function takePassing(waiting: RequestMessage[], job: JobKind): RequestMessage | undefined {
+/**
+ * Takes the first of `waiting` that may pass `job` and those before it out of the list; undefined for none, and where `mayPass` refuses it: then
+ * it waits, and all that come after it.
+ */
+export function takePassing(
+  waiting: RequestMessage[],
+  job: JobKind,
+  mayPass: (request: Request) => boolean = () => true,
+): RequestMessage | undefined {
   const held: JobKind[] = [job];
-  for (const [index, message] of waiting.entries()) {
-    const { kind } = message.request;
-    if (held.every((before) => PASS[before].has(kind))) return waiting.splice(index, 1)[0];
-    const waits = WAITING_JOBS[kind];
-    if (waits === undefined) return undefined;
+  for (const [index, { request }] of waiting.entries()) {
+    if (held.every((before) => PASS[before].has(request.kind))) {
+      return mayPass(request) ? waiting.splice(index, 1)[0] : undefined;
+    }
+    const waits = waitingJob(request);
+    if (waits === null) return undefined;
     held.push(waits);
   }
   return undefined;

@@ -4,8 +4,8 @@
  *
  * Invariants:
  * - Requests are carried out in the order of arrival, the next when the one before is answered. Two exceptions: between the
- *   steps of a job, an export or the delete of a snapshot, those are answered that can't be told from ones that came before it
- *   (`passing.ts`); and what changes passphrases (`key-slot-lane.ts`) or fetches for later runs beside the queue.
+ *   steps of a job, an export or the delete of a snapshot, and while a step waits for a server, those are answered that can't be told
+ *   from ones that came before it (`passing.ts`); and what changes passphrases (`key-slot-lane.ts`) or fetches for later runs beside the queue.
  * - Every request is answered exactly once, with a value or an error.
  * - Arrays are answered with their buffer transferred.
  */
@@ -232,7 +232,7 @@ class Server {
     checkFileName(request.name);
     const files = await this.#openDirectory(request.directory);
     const disk = await openDiskFile(files, { ...request, signal, network: this.#network });
-    const session = new DiskSession(files, disk);
+    const session = new DiskSession(files, disk, this.#network?.estimateRoom);
     this.#session = session;
     this.#startCleaning(session);
     // What a session before has left goes when the disk is open, which need not wait for it.
@@ -347,7 +347,10 @@ class Server {
   }
 
   async #letPass(job: JobKind): Promise<void> {
-    for (let next = takePassing(this.#waiting, job); next !== undefined; next = takePassing(this.#waiting, job)) {
+    const mayPass = (request: Request): boolean => this.#session?.exports.hasRoomFor(request) ?? true;
+    for (;;) {
+      const next = takePassing(this.#waiting, job, mayPass);
+      if (next === undefined) return;
       await this.#carryOut(next);
     }
   }

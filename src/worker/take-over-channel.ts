@@ -2,7 +2,7 @@
  * How the pages of one origin speak of who has a disk: a BroadcastChannel with the name of the disk's lock. Types, and the channel.
  *
  *   who wants the disk                     whoever has it open
- *   { ask, mode }      ------------------->
+ *   { ask, mode }      ------------------->   again every second, for who is just opening the disk
  *                      <-------------------  { holder, ask, state: 'heard' }      at once
  *                      <-------------------  { holder, ask, state: 'released' }   or `refused`, or `failed`: exactly one
  *   { withdraw: ask }  ------------------->   when it does not wait any more

@@ -14,6 +14,9 @@ import { fromWireError } from './wire-error.js';
 const FIRST_WORD_MILLISECONDS = 100;
 const LAST_WORD_MILLISECONDS = 1000;
 
+/** Whoever is just opening the disk has its lock and does not listen yet. */
+const ASK_AGAIN_MILLISECONDS = 1000;
+
 export interface WantedDisk {
   /** The name of the disk's lock. */
   readonly lock: string;
@@ -62,13 +65,17 @@ class Question {
   #isHeard = false;
   #objection: Qcow2Error | null = null;
   #tellWord: () => void = () => undefined;
+  readonly #repeating: ReturnType<typeof setInterval>;
 
   constructor(wanted: WantedDisk) {
     this.#wanted = wanted;
     this.#channel = openTakeOverChannel(wanted.lock, (message) => {
       if ('state' in message && message.ask === this.#ask) this.#hear(message);
     });
-    this.#channel.post({ ask: this.#ask, mode: wanted.mode });
+    const post = (): void => this.#channel.post({ ask: this.#ask, mode: wanted.mode });
+    post();
+    // Also when somebody has heard it: of several readers another one may not have.
+    this.#repeating = setInterval(post, ASK_AGAIN_MILLISECONDS);
   }
 
   /** Aborted when there is an objection. */
@@ -96,6 +103,7 @@ class Question {
   }
 
   close(): void {
+    clearInterval(this.#repeating);
     this.#channel.post({ withdraw: this.#ask });
     this.#channel.close();
   }

@@ -7,7 +7,7 @@ import { createImage, MemoryStorage, openImage } from '../../src/index.js';
 import { CacheFile } from '../../src/network/cache-file.js';
 import { OpfsDisk } from '../../src/worker/opfs-disk.js';
 import { FakeServer } from '../network/fake-server.js';
-import { MemoryBases, hostOn } from '../network/memory-bases.js';
+import { MemoryBases, QUICK, hostOn } from '../network/memory-bases.js';
 import { patternBytes } from '../storage/conformance.js';
 import { expectSameBytes } from '../support/model-disk.js';
 import { closeConnections, connect, openRequest } from './connect.js';
@@ -391,7 +391,8 @@ describe('what is kept of base images', () => {
 describe('an export that waits for a server', () => {
   it('holds nothing back that the disk can do without it, and fails alone', async () => {
     const visit = site();
-    const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
+    const patience = { ...QUICK, attempts: 2, stallMilliseconds: 200 };
+    const { client } = connect(visit.folder.openDirectory, { ...hostOn(visit.server, visit.bases), patience });
     const disk = new OpfsDisk(client, await client.call(openRequest(OVERLAY)));
     visit.server.fault = () => ({ kind: 'silent' });
     const order: string[] = [];

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Qcow2Error } from '../../src/errors.js';
 import { DiskHolder, type HolderOptions } from '../../src/worker/disk-holder.js';
+import { openTakeOverChannel, type TakeOverChannel } from '../../src/worker/take-over-channel.js';
 import { takeOver, type WantedDisk } from '../../src/worker/take-over.js';
 import { takeLock } from '../../src/worker/web-locks.js';
 import { useFakeLocks } from './fake-locks.js';
@@ -20,6 +21,11 @@ afterEach(() => {
 
 /** Somebody who has the disk; what it did. */
 async function holdDisk(options: Partial<HolderOptions> = {}): Promise<string[]> {
+  return (await heldDisk(options)).log;
+}
+
+/** The same; `close` is what its page does of itself. */
+async function heldDisk(options: Partial<HolderOptions>): Promise<{ log: string[]; close: () => void }> {
   const { mode = 'write' } = options;
   const claim = await takeLock(LOCK, mode === 'write' ? 'exclusive' : 'shared', 0);
   if (claim === null) throw new Error('the lock is taken');
@@ -40,11 +46,24 @@ async function holdDisk(options: Partial<HolderOptions> = {}): Promise<string[]>
     },
   });
   holders.push(holder);
-  return log;
+  const close = (): void => {
+    claim.release();
+    holder.close();
+  };
+  return { log, close };
 }
 
 function ask(options: Partial<WantedDisk> = {}): Promise<void> {
   return takeOver({ lock: LOCK, mode: 'write', path: PATH, patience: 2000, ...options });
+}
+
+/** What is answered from now on, to whomever. */
+function listen(): { states: string[]; listener: TakeOverChannel } {
+  const states: string[] = [];
+  const listener = openTakeOverChannel(LOCK, (message) => {
+    if ('state' in message) states.push(message.state);
+  });
+  return { states, listener };
 }
 
 /** The code and the words that `asking` fails with. */
@@ -128,6 +147,57 @@ describe('who has a disk', () => {
     const log = await holdDisk({ consent: () => later(50) });
     await Promise.all([ask(), ask(), ask()]);
     expect(log).toEqual(['asked', 'closed']);
+  });
+
+  it('is not asked any more when it closes the disk of itself meanwhile, and nothing of it is ended', async () => {
+    let word = 'waits';
+    const agree: { now: () => void } = { now: () => undefined };
+    const consent = (signal: AbortSignal): Promise<void> => {
+      signal.addEventListener('abort', () => (word = 'nobody waits'));
+      return new Promise((resolve) => (agree.now = resolve));
+    };
+    const { log, close } = await heldDisk({ consent });
+    const { states, listener } = listen();
+    const asking = ask();
+    await vi.waitFor(() => expect(log).toEqual(['asked']));
+    close();
+    await asking;
+    await vi.waitFor(() => expect(states).toEqual(['heard', 'released']));
+    listener.close();
+    expect(word).toBe('nobody waits');
+    agree.now();
+    await later(20);
+    expect(log).toEqual(['asked']);
+  });
+
+  it('is asked once by one who asks again, also when it has refused', async () => {
+    const log = await holdDisk({ consent: () => later(50).then(() => Promise.reject(new Error('not now'))) });
+    const channel = openTakeOverChannel(LOCK, () => undefined);
+    const { states, listener } = listen();
+    const question = { ask: 'a question', mode: 'write' } as const;
+    for (let time = 0; time < 3; time++) channel.post(question);
+    await vi.waitFor(() => expect(states).toEqual(['heard', 'refused']), { timeout: 5000 });
+    channel.post(question);
+    // Answered after the one before, whatever that comes to.
+    channel.post({ ask: 'another question', mode: 'write' });
+    await vi.waitFor(() => expect(states).toEqual(['heard', 'refused', 'heard', 'refused']), { timeout: 5000 });
+    expect(log).toEqual(['asked', 'asked']);
+    channel.close();
+    listener.close();
+  });
+
+  it('hears a question that was asked while it was opening the disk', async () => {
+    const claim = await takeLock(LOCK, 'exclusive', 0);
+    const asking = ask({ patience: 5000 });
+    await later(20);
+    const log: string[] = [];
+    const handOver = async (): Promise<void> => {
+      log.push('closed');
+      claim?.release();
+    };
+    holders.push(new DiskHolder({ lock: LOCK, mode: 'write', consent: () => Promise.resolve(), handOver }));
+    await asking;
+    expect(log).toEqual(['closed']);
   });
 
   it('is asked again after it has refused', async () => {
