@@ -47,7 +47,10 @@ export class DiskWork {
     this.life.showOpening();
     const started = this.turns.ofAny(async () => {
       if (opening === 'throw-away') return this.life.boot({ opening });
-      const names = await diskNames();
+      const names = await diskNames().catch(async (error: unknown) => {
+        await this.life.fail(error);
+        throw error;
+      });
       const wanted = diskOfAddress();
       const name = wanted === null ? lastUsed(names) : (names.find((there) => isSameName(there, wanted)) ?? wanted);
       this.life.chooseDisk(name);
