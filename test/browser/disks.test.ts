@@ -12,16 +12,13 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createImage } from '../../src/image/create.js';
-import { openImage } from '../../src/image/open.js';
-import { MemoryStorage } from '../../src/storage/memory.js';
 import { qemuImg } from '../interop/qemu.js';
 import { checkImage, fileFromGuestDisk } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
 import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+import { FOLDER, plantImage, smallImage, storedNames } from './small-disks.js';
 
 const SIZE = 1 << 20;
-const FOLDER = 'qcow2-wasm-demo';
 const PASSPHRASE = 'several long words';
 
 let server: FolderServer;
@@ -37,7 +34,7 @@ beforeAll(async () => {
   server = await serveFolder('demo/dist', { '/guest': 'demo/guest', '/images': folder });
   browser = await launchBrowser();
   page = await browser.open(`${server.url}/favicon.svg`);
-  await plant('small.qcow2', 'disk-small.qcow2');
+  await plantImage(page, 'small.qcow2', 'disk-small.qcow2');
   guest = new GuestPage(page);
   await page.goto(`${server.url}/?disk=small`);
   await guest.whenState('booting');
@@ -50,33 +47,6 @@ afterAll(async () => {
 });
 
 showConsoleOnFailure(() => browser);
-
-/** A disk whose boot sector only waits, and which is full of `text`. */
-function smallImage(text: string, size: number): Uint8Array {
-  const storage = new MemoryStorage();
-  createImage(storage, { size });
-  const image = openImage(storage);
-  const content = new Uint8Array(Buffer.alloc(size, text));
-  // hlt; jmp back to it
-  content.set([0xf4, 0xeb, 0xfd]);
-  content.set([0x55, 0xaa], 510);
-  image.write(0, content);
-  image.close();
-  return storage.toBytes();
-}
-
-/** Puts an image of `folder` into the demo's folder in OPFS. */
-async function plant(image: string, file: string): Promise<void> {
-  await page.evaluate(
-    async ({ from, into, name }) => {
-      const root = await navigator.storage.getDirectory();
-      const stored = await root.getDirectoryHandle(into, { create: true });
-      const writable = await (await stored.getFileHandle(name, { create: true })).createWritable();
-      await (await fetch(from)).body!.pipeTo(writable);
-    },
-    { from: `/images/${image}`, into: FOLDER, name: file },
-  );
-}
 
 /** Stores a file of OPFS under `folder` as `name`. */
 async function fetchStored(file: string, name: string): Promise<string> {
@@ -97,15 +67,6 @@ async function fetchStored(file: string, name: string): Promise<string> {
   const path = join(folder, name);
   await saved.saveAs(path);
   return path;
-}
-
-function storedNames(): Promise<string[]> {
-  return page.evaluate(async (from) => {
-    const root = await navigator.storage.getDirectory();
-    const found: string[] = [];
-    for await (const name of (await root.getDirectoryHandle(from)).keys()) found.push(name);
-    return found.sort();
-  }, FOLDER);
 }
 
 function disks(where = page): ReturnType<typeof window.demo.disks> {
@@ -189,7 +150,7 @@ describe('several disks', () => {
       { name: 'secret', backingFile: base, encryption: 'luks', open: null },
       { name: 'Anna: für Ärzte', backingFile: base, encryption: null, open: null },
     ]);
-    expect(await storedNames()).toEqual(['disk-Anna%3A für Ärzte.qcow2', 'disk-secret.qcow2', 'disk-small.qcow2']);
+    expect(await storedNames(page)).toEqual(['disk-Anna%3A für Ärzte.qcow2', 'disk-secret.qcow2', 'disk-small.qcow2']);
     expect(await refusal('newDisk', 'SMALL')).toEqual({
       code: 'BAD_ARGUMENT',
       message: 'there is a disk “small” already',
@@ -208,7 +169,7 @@ describe('several disks', () => {
       expect(checkImage(copy)).toMatchObject({ errors: 0, leaks: 0, backingFile: null });
       expect(qemuImg('compare', copy, join(folder, 'small.qcow2'))).toContain('identical');
     }
-    expect(await storedNames()).not.toContain('incoming.qcow2');
+    expect(await storedNames(page)).not.toContain('incoming.qcow2');
   });
 
   it('are renamed while they run; one that is protected only while it is closed', async () => {
@@ -260,7 +221,7 @@ describe('several disks', () => {
     expect(await refusal('deleteDisk', 'nobody')).toMatchObject({ code: 'NOT_FOUND' });
     expect(await refusal('deleteDisk', 'Anna: für Ärzte')).toBeNull();
     expect(await names()).not.toContain('Anna: für Ärzte');
-    expect(await storedNames()).toEqual([
+    expect(await storedNames(page)).toEqual([
       'disk-Secret.qcow2',
       'disk-klein & fein.qcow2',
       'disk-triplet.qcow2',
@@ -374,7 +335,7 @@ describe('an image of the visitor', () => {
   });
 
   it('leaves nothing behind where it is refused, or given up on its way in', async () => {
-    const before = await storedNames();
+    const before = await storedNames(page);
     await page.setInputFiles('#file', { name: 'letter.qcow2', mimeType: '', buffer: Buffer.alloc(4096, 'no image') });
     await page.locator('#notice', { hasText: 'That image cannot be used' }).waitFor();
     // As soon as there is something to be given up.
@@ -389,7 +350,7 @@ describe('an image of the visitor', () => {
     await page.setInputFiles('#file', join(folder, 'large.qcow2'));
     await page.waitForFunction(() => document.getElementById('job-text')!.textContent !== '');
     await page.locator('#job').waitFor({ state: 'hidden' });
-    expect(await storedNames()).toEqual(before);
+    expect(await storedNames(page)).toEqual(before);
     expect(await page.locator('#disk-name').innerText()).toBe('Taken in');
     expect(await guest.state()).toBe('booting');
   });
