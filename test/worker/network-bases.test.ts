@@ -295,20 +295,30 @@ describe('fetching for later', () => {
     await disk.close();
   });
 
-  it('ends when the disk is closed, which waits for no more than has come', async () => {
-    const size = 12 * 2 ** 20;
-    const visit = site(patternBytes(size));
+  it('ends at once when the disk is closed, which waits for what has come to be kept', async () => {
+    const visit = site();
     const disk = await open(visit);
-    let hasBegun = false;
-    const fetching = disk.makeAvailableOffline({ onProgress: () => (hasBegun = true) });
+    let [hasCome, keep] = [false, (): void => undefined];
+    const gate = new Promise<void>((resolve) => (keep = resolve));
+    const take = visit.bases.locks.take.bind(visit.bases.locks);
+    vi.spyOn(visit.bases.locks, 'take').mockImplementation(async (name, signal) => {
+      if (name.endsWith('/append')) {
+        hasCome = true;
+        await gate;
+      }
+      return take(name, signal);
+    });
+    const fetching = disk.makeAvailableOffline();
     const ended = expect(fetching).rejects.toMatchObject({ code: 'CLOSED' });
-    await vi.waitFor(() => expect(hasBegun).toBe(true), { interval: 1 });
-    await disk.close();
+    await vi.waitFor(() => expect(hasCome).toBe(true));
+    const closed = disk.close();
     await ended;
+    keep();
+    await closed;
     const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
     const [base] = await client.call({ kind: 'listBases' });
-    expect(base!.presentBytes).toBeGreaterThan(0);
-    expect(base!.presentBytes).toBeLessThan(size);
+    expect(base!.presentBytes).toBeGreaterThan(CHUNK);
+    expect(base!.presentBytes).toBeLessThan(SIZE);
   });
 
   it('follows a boot profile, of an earlier visit or from the server', async () => {
