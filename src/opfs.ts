@@ -19,7 +19,7 @@ import type { BaseStatus } from './network/network-base.js';
 import type { StoredBase } from './network/stored-bases.js';
 import { browserNetwork } from './worker/browser-network.js';
 import type { WorkerClient } from './worker/client.js';
-import { openDiskFile, type OpenDiskFile as LocalDisk } from './worker/disk-file.js';
+import type { OpenDiskFile as LocalDisk } from './worker/disk-file.js';
 import type { Compression } from './worker/export-content.js';
 import { checkFileName, fileLock } from './worker/file-names.js';
 import type { JobOptions } from './worker/job-options.js';
@@ -30,6 +30,7 @@ import {
   type ImageFormat,
   type ImageSource,
 } from './worker/image-source.js';
+import { openLocalDiskFile } from './worker/local-disk.js';
 import type { AllowedBase } from './worker/network-bases.js';
 import type { ExportedIncrement, ExportIncrementOptions } from './worker/opfs-bitmaps.js';
 import { OpfsDisk, type ExportOptions, type HeldLock, type TakeOverHandler } from './worker/opfs-disk.js';
@@ -182,7 +183,7 @@ export async function openLocalDisk(options: OpenDiskOptions): Promise<LocalDisk
   const request = openRequest(options);
   checkFileName(request.name);
   const [files, network] = [await openOpfsDirectory(request.directory), browserNetwork()];
-  return openDiskFile(files, { ...request, signal: options.signal, network });
+  return openLocalDiskFile(files, { ...request, signal: options.signal, network });
 }
 
 export interface ImportOptions extends JobOptions {

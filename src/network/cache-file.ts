@@ -13,12 +13,13 @@
  * Invariants:
  * 1. The bytes of a chunk are stable before its entry is written. An entry that is lost costs fetching the chunk again.
  * 2. A slot is written once. A new one begins where the file ends, so whoever appends holds the append lock (`chunk-cache.ts`), and half
- *    a slot that a crash left is passed over.
+ *    a slot that a crash left is passed over. What could not be appended is cut off again: otherwise each attempt without room would cost some.
  * 3. An entry is 8 aligned bytes, which no tearing at 512 bytes can halve. Its checksum is looked at when the chunk is first read: one that
  *    is wrong is as good as a chunk that is not here.
  * 4. Several threads may have the file open. Nobody changes an entry but from "not here" to a slot, or back where the chunk was damaged;
  *    so what one has read of the map stays right, and a chunk that is missing is looked up once more.
  */
+import { isQcow2Error } from '../errors.js';
 import type { Storage } from '../storage/storage.js';
 import { alignUp, divideUp } from '../util/integers.js';
 import { murmurHash32 } from '../util/murmur-hash.js';
@@ -130,8 +131,14 @@ export class CacheFile {
     this.#storage.refresh?.();
     const { chunkBytes } = this.geometry;
     const first = Math.max(0, divideUp(this.#storage.size - this.#dataStart, chunkBytes));
-    chunks.forEach(({ bytes }, nth) => this.#storage.write(this.#dataStart + (first + nth) * chunkBytes, bytes));
-    this.#storage.flush();
+    const end = this.#storage.size;
+    try {
+      chunks.forEach(({ bytes }, nth) => this.#storage.write(this.#dataStart + (first + nth) * chunkBytes, bytes));
+      this.#storage.flush();
+    } catch (error) {
+      this.#cutOff(end);
+      throw error;
+    }
     chunks.forEach(({ index, bytes }, nth) => {
       this.#writeEntry(index, first + nth + 1, murmurHash32(bytes));
       this.#verified.add(index);
@@ -159,6 +166,15 @@ export class CacheFile {
 
   #position(index: number): number {
     return this.#dataStart + this.#slot(index)! * this.geometry.chunkBytes;
+  }
+
+  /** No entry leads behind `end`. A file that can't be cut is as good, only longer. */
+  #cutOff(end: number): void {
+    try {
+      this.#storage.truncate(end);
+    } catch (error) {
+      if (!isQcow2Error(error)) throw error;
+    }
   }
 
   #readMap(): void {

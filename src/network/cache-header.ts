@@ -24,8 +24,11 @@ import { ChunkGeometry } from './chunk-geometry.js';
 export const HEADER_BYTES = 4096;
 
 const MAGIC = 0x71_62_61_73; // "qbas"
-/** A file of another one is none: what it keeps is fetched anew. */
-const VERSION = 2;
+/**
+ * Of the layout. A file of another one is none: what it keeps is fetched anew, into a file of another name (`kept-bases.ts`), since a page of an
+ * earlier release may still have the old one open.
+ */
+export const LAYOUT_VERSION = 2;
 
 const AT = {
   magic: 0,
@@ -69,7 +72,7 @@ export function headerBytes(geometry: ChunkGeometry, { url, identity, served }: 
   bytes.set(text, AT.text);
   const view = new DataView(bytes.buffer);
   view.setUint32(AT.magic, MAGIC);
-  view.setUint32(AT.version, VERSION);
+  view.setUint32(AT.version, LAYOUT_VERSION);
   view.setUint32(AT.textLength, text.length);
   view.setUint32(AT.chunkBytes, geometry.chunkBytes);
   view.setBigUint64(AT.size, BigInt(geometry.size));
@@ -86,7 +89,7 @@ export function readHeader(storage: Storage): CacheHeader | null {
   const checksum = view.getUint32(AT.checksum);
   view.setUint32(AT.checksum, 0);
   bytes.fill(0, AT.lastUsed, AT.text);
-  if (view.getUint32(AT.magic) !== MAGIC || view.getUint32(AT.version) !== VERSION) return null;
+  if (view.getUint32(AT.magic) !== MAGIC || view.getUint32(AT.version) !== LAYOUT_VERSION) return null;
   if (murmurHash32(bytes) !== checksum) return null;
   const text = new TextDecoder().decode(bytes.subarray(AT.text, AT.text + view.getUint32(AT.textLength)));
   const geometry = new ChunkGeometry(Number(view.getBigUint64(AT.size)), view.getUint32(AT.chunkBytes));

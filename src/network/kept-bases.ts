@@ -1,12 +1,12 @@
 /**
  * The files in which versions of one base image are kept: found, opened, made, and deleted where what they keep is wrong.
  *
- * A file is called by its URL and identity, so that each version has one of its own, and all threads of the origin find the same.
+ * A file is called by its URL, identity and layout, so that each version has one of its own, and all threads of the origin find the same.
  */
 import { Qcow2Error, isQcow2Error } from '../errors.js';
 import type { Storage } from '../storage/storage.js';
 import { CacheFile } from './cache-file.js';
-import type { CacheHeader } from './cache-header.js';
+import { LAYOUT_VERSION, type CacheHeader } from './cache-header.js';
 import type { Held, TakeLock } from './chunk-cache.js';
 import { digestText } from './split-manifest.js';
 
@@ -34,7 +34,7 @@ export interface BaseFiles {
 
 /** The name of the file that keeps a version of a base. */
 export function baseFileName(url: string, identity: string): string {
-  return `${baseFilePrefix(url)}${digestText(new TextEncoder().encode(identity)).slice(0, 24)}.base`;
+  return `${baseFilePrefix(url)}${digestText(new TextEncoder().encode(identity)).slice(0, 24)}.v${LAYOUT_VERSION}.base`;
 }
 
 export interface KeptBase {

@@ -68,9 +68,21 @@ export class NetworkBases {
     );
   }
 
-  /** Fetches all of all. @throws Qcow2Error as `NetworkBase.makeAvailableOffline`. */
+  /** Fetches all of all. @throws Qcow2Error as `NetworkBase.makeAvailableOffline`, `CLOSED` where the disk is closed meanwhile. */
   async makeAvailableOffline({ signal, onProgress }: PrefetchJob): Promise<void> {
-    for (const base of this.#each()) await base.makeAvailableOffline({ signal, onProgress });
+    const closing = this.#closing.signal;
+    const ended = signal === undefined ? closing : AbortSignal.any([signal, closing]);
+    try {
+      for (const base of this.#each()) await base.makeAvailableOffline({ signal: ended, onProgress });
+    } catch (error) {
+      if (!closing.aborted || signal?.aborted) throw error;
+      throw new Qcow2Error('CLOSED', 'the disk was closed while its base images were fetched', { cause: error });
+    }
+  }
+
+  /** Ends what fetches for later, so that what has come can be waited for. What a guest waits for still comes. */
+  stopFetchingAhead(): void {
+    this.#closing.abort();
   }
 
   /** Resolves when what has come so far is kept. */

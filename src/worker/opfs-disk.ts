@@ -118,7 +118,11 @@ export class OpfsDisk implements RemoteDisk {
    *
    * It is of the moment at which it begins, and the disk goes on in all ways: what is written is copied away from a snapshot, which nobody
    * sees and which is gone at the end. Only where the image can have no snapshots (its data are in an external file, a limit or its room is
-   * reached) do writes wait, and all requests after the first of them; then stop the emulator meanwhile.
+   * reached) do writes wait, and all requests after the first of them; then stop the emulator meanwhile. Changes of bitmaps wait in
+   * any case, and all that comes after them.
+   *
+   * The site needs room for the copy, and for what is written meanwhile. The disk comes first: an export without room is refused, or given up
+   * when the disk needs it, with `NO_SPACE`.
    *
    * The blob stands on a temporary file: it can be read until this page ends or the disk is exported again, and also
    * after the disk was closed.
@@ -130,7 +134,8 @@ export class OpfsDisk implements RemoteDisk {
 
   /**
    * Makes an export as `exportImage` does, and streams it into a file or another stream, with one progress over both. Little of it is in
-   * memory at any time, and nothing is left behind of the temporary file. Where it fails or is ended the target is aborted: a file is as it
+   * memory at any time; but the export is complete before it is streamed, so the site needs room for a second copy of the disk until it has been.
+   * Nothing is left behind of the temporary file. Where it fails or is ended the target is aborted: a file is as it
    * was then.
    * @throws Qcow2Error as `exportImage` and `saveBlob`.
    */

@@ -274,6 +274,8 @@ class Server {
     const session = this.#disk();
     this.#session = null;
     clearInterval(this.#cleaning);
+    // First of all, or there would be no end of what comes on a fast line.
+    session.bases.stopFetchingAhead();
     await session.bases.whenKept();
     session.close();
     return null;

@@ -3,6 +3,7 @@
  * fetched again; and a damaged or foreign file is never read as chunks.
  */
 import { describe, expect, it } from 'vitest';
+import { Qcow2Error } from '../../src/errors.js';
 import { CacheFile } from '../../src/network/cache-file.js';
 import { ChunkGeometry } from '../../src/network/chunk-geometry.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
@@ -197,5 +198,35 @@ describe('a cache file', () => {
       }
       expect(expectTrue(CacheFile.open(storage)!)).toBe(1);
     });
+  });
+});
+
+/** Has room for so many bytes. */
+class FullStorage extends MemoryStorage {
+  room = Infinity;
+
+  override write(offset: number, source: Uint8Array): void {
+    if (offset + source.length > this.room) throw new Qcow2Error('NO_SPACE', 'no room is left');
+    super.write(offset, source);
+  }
+}
+
+describe('a cache file without room', () => {
+  it('is no longer for what it could not keep, however often that is tried', () => {
+    const storage = new FullStorage();
+    const cache = CacheFile.create(storage, GEOMETRY, LABEL);
+    cache.append([{ index: 3, bytes: content(3) }]);
+    const before = storage.size;
+    storage.room = before + CHUNK + 1000;
+    const batch = [5, 6].map((index) => ({ index, bytes: content(index) }));
+    for (let time = 0; time < 3; time++) {
+      expect(() => cache.append(batch)).toThrow('no room is left');
+      expect(storage.size).toBe(before);
+      expect([3, 5, 6].map((index) => cache.has(index))).toEqual([true, false, false]);
+    }
+    storage.room = Infinity;
+    cache.append(batch);
+    expect(storage.size).toBe(before + 2 * CHUNK);
+    expect(expectTrue(CacheFile.open(storage)!)).toBe(3);
   });
 });

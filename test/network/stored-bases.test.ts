@@ -1,9 +1,12 @@
 /** What the origin keeps of base images, seen and deleted from outside: every version, by whichever disk, and never one that is in use. */
 import { describe, expect, it } from 'vitest';
 import { Qcow2Error } from '../../src/errors.js';
+import { LAYOUT_VERSION } from '../../src/network/cache-header.js';
+import { baseFileName } from '../../src/network/kept-bases.js';
 import { listStoredBases, removeStoredBase } from '../../src/network/stored-bases.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { patternBytes } from '../storage/conformance.js';
+import { expectSameBytes } from '../support/model-disk.js';
 import { MemoryBases, hostOn } from './memory-bases.js';
 import { CHUNK, SIZE, URL_OF_BASE, closeBasesAfterEach, errorOf, open, readAt, served } from './opened-base.js';
 
@@ -29,6 +32,19 @@ describe('the bases that are kept', () => {
       expect(base.bytes).toBeGreaterThan(base.presentBytes);
     }
     fresh.close();
+  });
+
+  it('leave alone the file of another layout, which a page of another release may have open', async () => {
+    const [server, bases] = [served(), new MemoryBases()];
+    const name = baseFileName(URL_OF_BASE, 'etag:"v1"').replace(`v${LAYOUT_VERSION}`, `v${LAYOUT_VERSION - 1}`);
+    const old = await bases.open(name, { create: true });
+    old!.storage.write(0, patternBytes(5000));
+    const base = await open(hostOn(server, bases));
+    await readAt(base, 5 * CHUNK, 1);
+    await base.whenKept();
+    expect(await listStoredBases(bases)).toMatchObject([{ presentBytes: 2 * CHUNK }]);
+    expectSameBytes(bases.files.get(name)!.toBytes(), patternBytes(5000), 'the file of the other layout');
+    old!.release();
   });
 
   it('are deleted one by one, but not while a disk has them open', async () => {

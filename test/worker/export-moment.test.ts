@@ -179,6 +179,32 @@ describe('an export of a disk in use', () => {
     expect([...folder.files.keys()]).toEqual(['disk.qcow2']);
   });
 
+  it('lets the disk be written while another export waits for it', async () => {
+    const disk = await fullDisk();
+    const { order, done } = answers();
+    const first = done('first', client.call({ kind: 'export', content: NOW }));
+    const second = done('second', client.call({ kind: 'export', content: ALL, untilDropped: true }));
+    const written = new Uint8Array(MIB).fill(1);
+    await Promise.all([first, second, done('write', disk.write(0, written.slice())), done('flush', disk.flush())]);
+    expect(order).toEqual(['write', 'flush', 'first', 'second']);
+    const expected = CONTENT.slice();
+    expected.set(written);
+    expectSameBytes(readWhole(imageOf(await bytesOf(second))), expected);
+    await expectNoTrace(disk);
+  });
+
+  it('makes writes wait behind an export of the file, also one that waits itself', async () => {
+    const disk = await fullDisk();
+    const { order, done } = answers();
+    await Promise.all([
+      done('first', client.call({ kind: 'export', content: NOW })),
+      done('file', client.call({ kind: 'export', content: { of: 'file' } })),
+      done('write', disk.write(0, new Uint8Array(512).fill(1))),
+    ]);
+    expect(order).toEqual(['first', 'file', 'write']);
+    await expectNoTrace(disk);
+  });
+
   it('of one snapshot lets the disk be written', async () => {
     const disk = await fullDisk();
     await disk.snapshots.create({ name: 'mine' });

@@ -2,7 +2,7 @@
  * Disks over base images on servers, from the page's side of the worker. They prove: an overlay stands on the version it was made over and opens
  * without a network; only what was allowed is fetched; a read that waits for a server can be given up; and fetching for later holds nothing back.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createImage, MemoryStorage, openImage } from '../../src/index.js';
 import { CacheFile } from '../../src/network/cache-file.js';
 import { OpfsDisk } from '../../src/worker/opfs-disk.js';
@@ -194,10 +194,11 @@ describe('a read that waits for a server', () => {
     const visit = site();
     const disk = await open(visit);
     visit.server.fault = () => ({ kind: 'silent' });
+    visit.server.requests.length = 0;
     const reset = new AbortController();
     const waiting = disk.read(2 * 2 ** 20, 512, { signal: reset.signal });
     const failed = expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await vi.waitFor(() => expect(visit.server.requests).not.toHaveLength(0));
     reset.abort();
     await failed;
     visit.server.fault = () => null;
@@ -292,6 +293,32 @@ describe('fetching for later', () => {
     expect(base).toMatchObject({ name: URL_OF_BASE, identity: 'etag:"v1"', notKept: null });
     expect(base!.keptBytes).toBe(base!.size);
     await disk.close();
+  });
+
+  it('ends at once when the disk is closed, which waits for what has come to be kept', async () => {
+    const visit = site();
+    const disk = await open(visit);
+    let [hasCome, keep] = [false, (): void => undefined];
+    const gate = new Promise<void>((resolve) => (keep = resolve));
+    const take = visit.bases.locks.take.bind(visit.bases.locks);
+    vi.spyOn(visit.bases.locks, 'take').mockImplementation(async (name, signal) => {
+      if (name.endsWith('/append')) {
+        hasCome = true;
+        await gate;
+      }
+      return take(name, signal);
+    });
+    const fetching = disk.makeAvailableOffline();
+    const ended = expect(fetching).rejects.toMatchObject({ code: 'CLOSED' });
+    await vi.waitFor(() => expect(hasCome).toBe(true));
+    const closed = disk.close();
+    await ended;
+    keep();
+    await closed;
+    const { client } = connect(visit.folder.openDirectory, hostOn(visit.server, visit.bases));
+    const [base] = await client.call({ kind: 'listBases' });
+    expect(base!.presentBytes).toBeGreaterThan(CHUNK);
+    expect(base!.presentBytes).toBeLessThan(SIZE);
   });
 
   it('follows a boot profile, of an earlier visit or from the server', async () => {

@@ -4,8 +4,8 @@
  *
  *   take --> | copy, in steps; what is written is copied away from the snapshot | --> release, in steps
  *
- * - A session that ends in between leaves it in the image, as QEMU's tools then show by its name. Whoever next opens the image to be
- *   written removes it.
+ * - A session that ends in between leaves it in the image, as QEMU's tools and ours then show by its name, and delete by it. A page that
+ *   next opens the disk to be written removes it (`worker/export-session.ts`, `worker/local-disk.ts`).
  * - It is known by its id and name together, and by having no VM state, so that no snapshot of anybody else is taken for one.
  * - VM state that is being written and belongs to no snapshot yet stays where it is.
  */
