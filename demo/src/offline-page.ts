@@ -29,6 +29,10 @@ export function isPageKept(): boolean {
 
 /** Resolves when the page is kept; tries once more where that failed. @throws Qcow2Error `UNSUPPORTED`, `NETWORK`, `ABORTED`. */
 export async function whenPageIsKept(signal?: AbortSignal): Promise<void> {
+  // An attempt that was under way may fail by what has been mended since, a lack of room say: that is not this one's answer.
+  const earlier = (await navigator.serviceWorker?.getRegistration().catch(() => undefined))?.installing;
+  if (earlier) await whenInstalled(earlier, signal).catch(() => undefined);
+  if (signal?.aborted) throw givenUp();
   const registration = await register();
   const worker = registration.installing ?? registration.waiting;
   // One of an earlier build is as good: it has all of its page.
@@ -49,9 +53,13 @@ function whenInstalled(worker: ServiceWorker, signal: AbortSignal | undefined): 
       } else if (worker.state !== 'installing') resolve();
     };
     worker.addEventListener('statechange', settle);
-    signal?.addEventListener('abort', () => reject(new Qcow2Error('ABORTED', 'keeping the page was given up')));
+    signal?.addEventListener('abort', () => reject(givenUp()));
     settle();
   });
+}
+
+function givenUp(): Qcow2Error {
+  return new Qcow2Error('ABORTED', 'keeping the page was given up');
 }
 
 /** @throws Qcow2Error `UNSUPPORTED` with the browser's reason, `NETWORK` where the worker itself did not come. */
