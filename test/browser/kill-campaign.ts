@@ -12,7 +12,7 @@
  */
 import { mkdtemp, open, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { SeededRandom } from '../support/seeded-random.js';
 import { checkOverlay, guestFileSystem, snapshotsOf } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
@@ -49,6 +49,9 @@ const LATEST_KILL = 1.15;
 
 /** Of 64 KiB, in the memory of the guest: less than this many. */
 const NOISE_PIECES = 128;
+
+/** The image that the demo's disk stands on, as the server has it. */
+const SERVED_BASE = 'demo/guest/linux.qcow2';
 
 const QCOW2_MAGIC = 0x5146_49fb;
 
@@ -170,12 +173,14 @@ export class KillCampaign {
   /** Rule 1, before any page has opened the disk again. */
   async #checkFiles(): Promise<void> {
     const linked = await mkdtemp(join(this.folder, 'files-'));
-    for (const path of await this.browser.opfsFiles()) {
-      const header = await qcow2Header(path);
-      if (header) await symlink(path, join(linked, header.backing === null ? 'base' : 'disk'));
-      if (header?.backing) await symlink('base', join(linked, header.backing));
-    }
     const disk = join(linked, 'disk');
+    for (const path of await this.browser.opfsFiles()) {
+      const backing = await backingOfQcow2(path);
+      if (backing === null) continue;
+      await symlink(path, disk);
+      // The disk stands on the served image. In the browser a cache of its chunks stands for it, which QEMU can't read.
+      await symlink(resolve(SERVED_BASE), join(linked, backing));
+    }
     const { errors } = checkOverlay(disk);
     if (errors > 0) throw new Error(`qemu-img check finds ${errors} errors after the kill`);
     for (const { name, vmStateBytes } of snapshotsOf(disk)) {
@@ -254,15 +259,15 @@ function milliseconds(count: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, count));
 }
 
-/** The name of the backing file, or null; null instead of an object for what is no qcow2. */
-async function qcow2Header(path: string): Promise<{ backing: string | null } | null> {
+/** The name of the backing file; null for what is no qcow2 or stands alone. */
+async function backingOfQcow2(path: string): Promise<string | null> {
   const file = await open(path);
   try {
     const bytes = Buffer.alloc(4096);
     await file.read(bytes, 0, bytes.length, 0);
     if (bytes.readUInt32BE(0) !== QCOW2_MAGIC) return null;
     const [offset, length] = [Number(bytes.readBigUInt64BE(8)), bytes.readUInt32BE(16)];
-    return { backing: offset === 0 ? null : bytes.toString('utf8', offset, offset + length) };
+    return offset === 0 ? null : bytes.toString('utf8', offset, offset + length);
   } finally {
     await file.close();
   }
