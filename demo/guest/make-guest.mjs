@@ -47,7 +47,7 @@ async function makeGuest({ trimmed }) {
   say(trimmed ? 'Building the trimmed kernel (minutes) ...' : "Fetching Debian's kernel ...");
   const kernel = trimmed
     ? trimmedKernel({ packages, cacheFolder: CACHE_FOLDER })
-    : packagedKernel({ packages, cacheFolder: CACHE_FOLDER, busybox });
+    : packagedKernel({ packages, tools, cacheFolder: CACHE_FOLDER, busybox });
 
   say('Making the disk ...');
   const { writeQcow2 } = await import('./qcow2-writer.mjs');

@@ -10,7 +10,7 @@ import { runCommand } from './run-command.mjs';
 const PROGRAM_FOLDERS = ['usr/sbin', 'usr/bin', 'sbin', 'bin'];
 const LIBRARY_FOLDERS = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'];
 
-/** What mke2fs, debugfs, mtools and syslinux need that is not in every Debian. */
+/** What mke2fs, debugfs, mtools, syslinux and xz need that is not in every Debian. */
 export const DISK_TOOL_PACKAGES = [
   'e2fsprogs',
   'libext2fs2',
@@ -20,6 +20,7 @@ export const DISK_TOOL_PACKAGES = [
   'libuuid1',
   'mtools',
   'syslinux',
+  'xz-utils',
 ];
 
 export class PrivateTools {

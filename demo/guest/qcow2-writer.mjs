@@ -1,6 +1,6 @@
 /**
- * Puts the pieces of the guest's disk into a qcow2 file, with the project's own engine. Clusters of zeroes are left
- * unallocated, so the file is about as large as what the guest's disk holds.
+ * Puts the pieces of the guest's disk into a qcow2 file, with the project's own engine. Clusters are compressed, for the file is what
+ * a visitor downloads; those of zeroes are left unallocated.
  */
 import { closeSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
 import { createImage, NodeFileStorage, openImage } from '../../dist/node.js';
@@ -28,8 +28,8 @@ export function writeQcow2(path, sizeBytes, pieces) {
 }
 
 /**
- * @param {import('../../src/disk.js').Disk} image
- * @param {import('./partitions.mjs').DiskPiece} piece
+ * @param {import('../../src/image/qcow2-image.js').Qcow2Image} image
+ * @param {import('./partitions.mjs').DiskPiece} piece begins where a cluster does; what it leaves of its last one is zero
  */
 function writePiece(image, { offsetBytes, path }) {
   const file = openSync(path, 'r');
@@ -38,8 +38,8 @@ function writePiece(image, { offsetBytes, path }) {
     for (let position = 0; ;) {
       const length = readSync(file, cluster, 0, CLUSTER_BYTES, position);
       if (length === 0) return;
-      const bytes = cluster.subarray(0, length);
-      if (bytes.some((byte) => byte !== 0)) image.write(offsetBytes + position, bytes);
+      cluster.fill(0, length);
+      if (cluster.some((byte) => byte !== 0)) image.writeCompressed(offsetBytes + position, cluster);
       position += length;
     }
   } finally {

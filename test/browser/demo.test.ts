@@ -120,7 +120,7 @@ async function readStoredFile(name: string): Promise<string> {
 /** Downloads the whole disk as a visitor does whose browser has no picker for files. */
 async function downloadDisk(): Promise<void> {
   await page.evaluate(() => Reflect.deleteProperty(window, 'showSaveFilePicker'));
-  await page.click('#download');
+  await guest.openDownload();
   await page.click('#download-dialog button.main');
 }
 
@@ -175,12 +175,11 @@ describe('the demo page', () => {
   it('downloads the beginning of a series of backups, and then what is new: QEMU reads both as the disk', async () => {
     const series = join(folder, 'series');
     await mkdir(series);
-    await page.click('#download');
+    await guest.openDownload();
     await page.locator('#download-series').check();
     const whole = await download('series/disk.qcow2', () => page.click('#download-dialog button.main'));
     const written = await run('dd if=/dev/urandom of=/root/later bs=64k count=16; sha256sum /root/later; sync');
-    await page.click('#download');
-    await page.waitForFunction(() => document.querySelector<HTMLDialogElement>('#download-dialog')!.open);
+    await guest.openDownload();
     expect(await page.locator('#download-increment-text').innerText()).toMatch(/^[\d.]+ MiB; goes over “disk\.qcow2”$/);
     await page.locator('#download-increment').check();
     const increment = await download('series/disk 1.qcow2', () => page.click('#download-dialog button.main'));
@@ -189,8 +188,7 @@ describe('the demo page', () => {
     expect(checkImage(increment)).toMatchObject({ errors: 0, leaks: 0, backingFile: 'disk.qcow2' });
     const file = await fileFromGuestDisk({ image: increment, path: '/root/later', folder });
     expect(await sha256(file)).toBe(SUM.exec(written)?.[0]);
-    await page.click('#download');
-    await page.waitForFunction(() => document.querySelector<HTMLDialogElement>('#download-dialog')!.open);
+    await guest.openDownload();
     expect(await page.locator('#download-increment-text').innerText()).toContain('goes over “disk 1.qcow2”');
     await page.locator('#download-dialog button.cancel').click();
   });

@@ -118,12 +118,6 @@ async function whenListed(count: number): Promise<void> {
   );
 }
 
-/** The dialog opens when the snapshots of the disk are known. */
-async function openDownload(): Promise<void> {
-  await page.click('#download');
-  await page.locator('#download-dialog').waitFor();
-}
-
 /** Without a picker for files the page offers a download. */
 async function download(name: string): Promise<string> {
   await page.evaluate(() => Reflect.deleteProperty(window, 'showSaveFilePicker'));
@@ -364,7 +358,7 @@ describe('an image of the visitor', () => {
 
 describe('a download', () => {
   it('is of a disk without a base only the whole, compressed if that is wished', async () => {
-    await openDownload();
+    await guest.openDownload();
     expect(await page.locator('#download-overlay').isDisabled()).toBe(true);
     expect(await page.locator('#download-snapshots-row').isVisible()).toBe(false);
     await page.check('#download-compress');
@@ -381,7 +375,7 @@ describe('a download', () => {
     await guest.run('echo one > /root/moment; sync');
     await guest.save('moment');
     await guest.run('(while true; do echo tick; usleep 20000; done) & ticker=$!');
-    await openDownload();
+    await guest.openDownload();
     expect(await page.locator('#download-snapshots-text').innerText()).toBe('With its snapshot');
     await page.check('#download-overlay');
     expect(await page.locator('#download-snapshots').isDisabled()).toBe(true);
@@ -399,7 +393,7 @@ describe('a download', () => {
     await page.locator('#job').waitFor({ state: 'hidden' });
     await page.waitForFunction((length) => window.demo.output().length > length, printed);
     const overlay = await fetchStored('linux changes.qcow2', 'overlay.qcow2');
-    await openDownload();
+    await guest.openDownload();
     const whole = await download('whole.qcow2');
     await guest.run('kill $ticker');
     await copyFile(overlay, join(folder, 'back.qcow2'));

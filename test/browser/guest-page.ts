@@ -74,6 +74,12 @@ export class GuestPage {
     return this.page.evaluate((wanted) => window.demo.deleteSnapshot(wanted), idOrName);
   }
 
+  /** Opens the dialog of downloads, which comes when the snapshots of the disk are known. */
+  async openDownload(): Promise<void> {
+    await this.page.click('#download');
+    await this.page.locator('#download-dialog').waitFor();
+  }
+
   snapshots(): Promise<DemoSnapshot[]> {
     return this.page.evaluate(() => window.demo.snapshots());
   }

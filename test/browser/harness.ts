@@ -27,6 +27,8 @@ const ARGUMENTS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  // A guest that boots is code compiled as it goes. Optimizing it takes more than it saves in the minute that a test lives.
+  '--js-flags=--liftoff-only',
 ];
 
 export interface FolderServer {

@@ -12,7 +12,7 @@
  */
 import { mkdtemp, open, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { SeededRandom } from '../support/seeded-random.js';
 import { checkOverlay, guestFileSystem, snapshotsOf } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
@@ -179,7 +179,7 @@ export class KillCampaign {
       if (backing === null) continue;
       await symlink(path, disk);
       // The disk stands on the served image. In the browser a cache of its chunks stands for it, which QEMU can't read.
-      await symlink(resolve(SERVED_BASE), join(linked, backing));
+      await symlink(join(process.cwd(), SERVED_BASE), join(linked, backing));
     }
     const { errors } = checkOverlay(disk);
     if (errors > 0) throw new Error(`qemu-img check finds ${errors} errors after the kill`);

@@ -209,7 +209,7 @@ describe('a protected disk', () => {
   it('is downloaded protected: QEMU opens it with the new passphrase only, and finds nothing wrong', async () => {
     downloaded = join(folder, 'download.qcow2');
     await page.evaluate(() => Reflect.deleteProperty(window, 'showSaveFilePicker'));
-    await page.click('#download');
+    await guest.openDownload();
     expect(await page.locator('#download-compress').isDisabled()).toBe(true);
     const [saved] = await Promise.all([
       page.waitForEvent('download', { timeout: 60_000 }),

@@ -72,8 +72,8 @@ const BUNDLERS: Record<string, (out: string) => Promise<void>> = {
 /** What makes a page cross-origin isolated. Nothing here needs it, nor minds. */
 const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
 
-// At the same time: each guest keeps one thread busy.
-describe.concurrent('a page made with', () => {
+// One after the other: a page behind another one has its timers slowed down, and boots for minutes.
+describe('a page made with', () => {
   test.each([
     ['vite', {}],
     ['webpack', ISOLATED],
