@@ -17,6 +17,12 @@ const workerSource: Plugin = {
 const sources = { plugins: [workerSource] };
 const kernels = './scripts/vitest-kernels.mjs';
 
+/**
+ * One process for many test files of a project: a start and its imports cost more than most of the tests. And no optimizing compiler
+ * for WebAssembly, which takes longer for the kernels and a guest's code than it saves before the tests are over.
+ */
+const quickStart = { isolate: false, execArgv: ['--liftoff-only'] };
+
 /** vitest leaves one core alone, which is half of a machine with two; QEMU's tools have time for both. */
 const maxWorkers = Math.max(2, availableParallelism() - 1);
 
@@ -31,6 +37,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/browser/**', 'test/package/**', 'test/interop/**'],
           globalSetup: kernels,
+          ...quickStart,
           testTimeout: 60_000,
         },
       },
@@ -40,6 +47,7 @@ export default defineConfig({
           name: 'interop',
           include: ['test/interop/**/*.test.ts'],
           globalSetup: kernels,
+          ...quickStart,
           testTimeout: 120_000,
         },
       },

@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from './build.mjs';
+import { withFastFolder } from './fast-folder.mjs';
 import { passingTests, runIotests } from './iotests.mjs';
 import { NoSuite } from './iotests-suite.mjs';
 import { lint } from './lint.mjs';
@@ -83,7 +84,7 @@ async function main(projects) {
   const clean = await lint();
   if (projects.includes('unit') || projects.includes('browser')) prepareGuest();
   if (projects.includes('browser')) runScript('demo/build.mjs');
-  const { passed, failed, skipped, ok } = await runAll(projects);
+  const { passed, failed, skipped, ok } = await withFastFolder(() => runAll(projects));
   if (!clean) console.error('lint failed, see above');
   if (!ok && failed === 0) console.error('vitest failed outside of the tests, see above');
   console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);

@@ -1,8 +1,8 @@
 /** What is said of the files that a crash left: by our own check, and by qemu-img. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { MemoryStorage } from '../../src/index.js';
 import { checkImage, type CheckResult, type Repair } from '../../src/operations/check/check-image.js';
 import type { Storage } from '../../src/storage/storage.js';
@@ -13,9 +13,8 @@ import { expectSameBytes } from '../support/model-disk.js';
 /** One state in so many is also given to qemu-img. */
 export const JUDGED_BY_QEMU = 15;
 
-/** Where the files are put for qemu-img, which looks for a data file from the folder that it was started in. */
-const FOLDER = mkdtempSync(join(tmpdir(), 'qcow2-wasm-crash-'));
-afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
+/** Where the files are put for qemu-img, which looks for a data file from the folder that it was started in. There while a test has any. */
+const FOLDER = join(tmpdir(), `qcow2-wasm-crash-${process.pid}`);
 
 /** The names that images of these tests record. */
 export const BACKING_NAME = 'base';
@@ -69,6 +68,7 @@ export function qemuCheckOf(path: string, repair?: 'all'): CheckReport & { reado
 /** Writes the files of an image to where qemu-img finds them. Returns the path of the image file. */
 export function putForQemu([image, data]: readonly Uint8Array[]): string {
   const path = join(FOLDER, 'state.qcow2');
+  if (mkdirSync(FOLDER, { recursive: true })) onTestFinished(() => rmSync(FOLDER, { recursive: true }));
   writeFileSync(path, image!);
   // qemu-img wants the files that are named to be there.
   writeFileSync(join(FOLDER, BACKING_NAME), '');

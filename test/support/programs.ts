@@ -37,7 +37,8 @@ const BECOME_NOBODY =
 
 /** To be called at the top of a test file. */
 export function useBuiltPrograms(): Programs {
-  const root = mkdtempSync(join(tmpdir(), 'programs-'));
+  // Not in memory: what the programs print of holes is about files on a disk.
+  const root = mkdtempSync(join(process.env['TEST_DISK_FOLDER'] ?? tmpdir(), 'programs-'));
   const folder = join(root, 'work');
   const file = (program: ProgramName) => join(root, 'cli', `${program}.js`);
 

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { openNode } from '../../../src/cli/graph/open-node.js';
 import type { BlockNode, OpenFlags, OptionValue } from '../../../src/cli/graph/block-node.js';
 import type { Console } from '../../../src/cli/text/messages.js';
@@ -32,15 +32,10 @@ export class KeptConsole implements Console {
   }
 }
 
-const folders: string[] = [];
-
-afterEach(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
-});
-
+/** An empty folder, there until the test has ended. */
 export function newFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'qcow2-cli-'));
-  folders.push(folder);
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
