@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { SeededRandom } from '../support/seeded-random.js';
 import { OTHER, OWN, SHARED, ZERO } from './damages.js';
-import { inTemporaryDirectory, qemuCreate } from './qemu.js';
+import { inTemporaryDirectory, patiently, qemuCreate } from './qemu.js';
 import { Qcow2Bytes } from '../support/qcow2-bytes.js';
 import { makeRandomImage } from './random-image.js';
 import { checkByQemu, checkByUs, makeSound, numbersOf } from './repair.js';
@@ -107,12 +107,8 @@ function damageAtRandom(image: Qcow2Bytes, random: SeededRandom): void {
   else image.setBits(at, image.bits(at) ^ (1n << BigInt(random.below(64))));
 }
 
-/** QEMU measures how fast it hashes, and gives up where the clock was too coarse for that. */
 function createPatiently(args: readonly string[]): void {
-  for (let attempt = 0; attempt < 20; attempt++) {
-    const done = spawnSync('qemu-img', args, { encoding: 'utf8' });
-    if (!done.stderr.includes('accurate CPU usage')) break;
-  }
+  patiently(() => spawnSync('qemu-img', args, { encoding: 'utf8' }));
   qemu(['info', args.at(-2)!]);
 }
 

@@ -3,15 +3,15 @@
  * words, and images with the same bitmaps.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { newDiskFolder } from '../support/disk-folder.js';
 import { rawBitmaps, sorted } from '../support/raw-bitmaps.js';
 import { expectCleanCheck } from './qemu.js';
 import { buildPrograms } from '../../scripts/build.mjs';
 
-const root = mkdtempSync(join(tmpdir(), 'cli-bitmaps-'));
+const root = newDiskFolder('cli-bitmaps-');
 const folder = { theirs: join(root, 'theirs'), ours: join(root, 'ours') };
 
 beforeAll(async () => {

@@ -4,14 +4,15 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { newDiskFolder } from '../support/disk-folder.js';
+import { patiently } from './qemu.js';
 import { buildPrograms } from '../../scripts/build.mjs';
 
 const MIB = 2 ** 20;
-const root = mkdtempSync(join(tmpdir(), 'cli-img-'));
+const root = newDiskFolder('cli-img-');
 const program = join(root, 'program', 'qcow2-img.js');
 
 beforeAll(async () => {
@@ -43,7 +44,7 @@ interface Ran {
 }
 
 function run(folder: string, command: string, args: readonly string[]): Ran {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd: folder, encoding: 'utf8' });
+  const { status, stdout, stderr } = patiently(() => spawnSync(command, args, { cwd: folder, encoding: 'utf8' }));
   return { code: status, out: stdout, err: stderr };
 }
 

@@ -6,13 +6,6 @@ import { checkReportOf, qemuImg } from './qemu.js';
 /** Passphrases by the names of their secret objects. */
 export type Secrets = Readonly<Record<string, string>>;
 
-/**
- * QEMU measures its key derivation by the processor time of its thread, and gives up where the clock of that does not move evenly.
- * That is this machine's doing, and no answer.
- */
-const CLOCK_COMPLAINT = 'Unable to get accurate CPU usage';
-const ATTEMPTS = 20;
-
 function secretObject(id: string, passphrase: string): string {
   return `secret,id=${id},format=base64,data=${Buffer.from(passphrase).toString('base64')}`;
 }
@@ -20,14 +13,7 @@ function secretObject(id: string, passphrase: string): string {
 /** Runs qemu-img, demands success, returns what it printed. `command` is its first word. */
 export function qemuImgWith(secrets: Secrets, command: string, ...args: string[]): string {
   const objects = Object.entries(secrets).flatMap(([id, passphrase]) => ['--object', secretObject(id, passphrase)]);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return qemuImg(command, ...objects, ...args);
-    } catch (error) {
-      const isClock = error instanceof Error && error.message.includes(CLOCK_COMPLAINT);
-      if (!isClock || attempt === ATTEMPTS) throw error;
-    }
-  }
+  return qemuImg(command, ...objects, ...args);
 }
 
 /** The complaint of qemu-img, which must refuse. */

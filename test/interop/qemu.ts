@@ -24,8 +24,23 @@ interface Finished {
   readonly stderr: string;
 }
 
+/**
+ * QEMU measures its key derivation by the processor time of its thread, and gives up where the clock of that does not move evenly.
+ * That is this machine's doing, and no answer.
+ */
+const CLOCK_COMPLAINT = 'Unable to get accurate CPU usage';
+const ATTEMPTS = 20;
+
+/** Runs a command of QEMU again for as long as it only complains of the clock. One that is missing has no `stderr`. */
+export function patiently<T extends { readonly stderr: string | null }>(command: () => T): T {
+  for (let attempt = 1; ; attempt++) {
+    const done = command();
+    if (attempt === ATTEMPTS || !done.stderr?.includes(CLOCK_COMPLAINT)) return done;
+  }
+}
+
 function run(tool: 'qemu-img' | 'qemu-io', args: readonly string[]): Finished {
-  const done = spawnSync(tool, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  const done = patiently(() => spawnSync(tool, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 }));
   if (done.error && 'code' in done.error && done.error.code === 'ENOENT') {
     throw new Error(`${tool} is missing; the interop tests need it (Debian: apt-get install qemu-utils)`);
   }

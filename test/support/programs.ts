@@ -4,10 +4,10 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach } from 'vitest';
+import { newDiskFolder } from './disk-folder.js';
 import { buildPrograms } from '../../scripts/build.mjs';
 
 export type ProgramName = 'qcow2-img' | 'qcow2-io';
@@ -37,8 +37,7 @@ const BECOME_NOBODY =
 
 /** To be called at the top of a test file. */
 export function useBuiltPrograms(): Programs {
-  // Not in memory: what the programs print of holes is about files on a disk.
-  const root = mkdtempSync(join(process.env['TEST_DISK_FOLDER'] ?? tmpdir(), 'programs-'));
+  const root = newDiskFolder('programs-');
   const folder = join(root, 'work');
   const file = (program: ProgramName) => join(root, 'cli', `${program}.js`);
 
