@@ -6,6 +6,7 @@ import { Qcow2Error } from '../errors.js';
 import { copyFile } from './copy-file.js';
 import type { ImageFiles } from './image-files.js';
 import { carryOut, type BetweenSteps } from './job.js';
+import { underBothNames } from './new-name.js';
 import type { DuplicateRequest } from './protocol.js';
 
 /**
@@ -18,20 +19,8 @@ export async function duplicateFile(
   between: BetweenSteps,
 ): Promise<void> {
   if (name === newName) throw new Qcow2Error('BAD_ARGUMENT', `${files.path(name)} can't be its own duplicate`);
-  const from = await files.claim(name, 'read');
-  try {
-    const to = await files.claim(newName, 'write');
-    try {
-      if (!overwrite && (await files.exists(newName))) {
-        throw new Qcow2Error('BAD_ARGUMENT', `${files.path(newName)} is there already, and is not to be replaced`);
-      }
-      await copyAndReplace(files, name, newName, between);
-    } finally {
-      to.release();
-    }
-  } finally {
-    from.release();
-  }
+  const names = { name, newName, overwrite };
+  await underBothNames(files, names, 'read', () => copyAndReplace(files, name, newName, between));
 }
 
 async function copyAndReplace(files: ImageFiles, name: string, newName: string, between: BetweenSteps): Promise<void> {

@@ -1,9 +1,6 @@
-/**
- * A file of the folder under another name, in one step. Whether there is a file of the new name is looked at under the claim of that name, so
- * nobody can make one between the look and the step.
- */
-import { Qcow2Error } from '../errors.js';
+/** A file of the folder under another name, in one step. */
 import type { ImageFiles } from './image-files.js';
+import { underBothNames } from './new-name.js';
 import type { RenameRequest } from './protocol.js';
 
 /**
@@ -13,18 +10,5 @@ import type { RenameRequest } from './protocol.js';
  */
 export async function renameFile(files: ImageFiles, { name, newName, overwrite = true }: RenameRequest): Promise<void> {
   if (name === newName) return;
-  const from = await files.claim(name, 'write');
-  try {
-    const to = await files.claim(newName, 'write');
-    try {
-      if (!overwrite && (await files.exists(newName))) {
-        throw new Qcow2Error('BAD_ARGUMENT', `${files.path(newName)} is there already, and is not to be replaced`);
-      }
-      await files.replace(name, newName);
-    } finally {
-      to.release();
-    }
-  } finally {
-    from.release();
-  }
+  await underBothNames(files, { name, newName, overwrite }, 'write', () => files.replace(name, newName));
 }
