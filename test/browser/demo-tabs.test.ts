@@ -50,9 +50,12 @@ async function whenNoticeSays(page: Page, words: string): Promise<void> {
   });
 }
 
-/** The rows of the part on what is stored, as text. */
-async function storedRows(page: Page): Promise<string[]> {
-  return page.locator('#storage-rows li').allInnerTexts();
+/** The rows of the part on what is stored, as text. In one step: they are put in anew at each look, and one that is gone has no lines. */
+function storedRows(page: Page): Promise<string[]> {
+  return page.evaluate(() => {
+    const rows = document.querySelectorAll<HTMLElement>('#storage-rows li');
+    return Array.from(rows, (row) => row.innerText);
+  });
 }
 
 /** Deletes files of the site in OPFS, as a browser does that is short of room. */
