@@ -1,7 +1,7 @@
 /**
  * The dialog for a download: the whole disk or what has changed, with snapshots or without, compressed or not; or the next of a series of
- * backups. It goes into a file of the
- * visitor's choice where the browser lets pages write one, else it is offered as a download. The guest runs on either way.
+ * backups. It goes into a file of the visitor's choice where the browser lets pages write one, else it is offered as a download. The guest
+ * runs on either way.
  */
 import { isQcow2Error, Qcow2Error, saveBlob } from 'qcow2-wasm/opfs';
 import type { BackupSeries } from './backup-series.js';
@@ -167,6 +167,7 @@ function showFailure(error: unknown): void {
   showNotice({
     title: 'The disk could not be downloaded',
     what: messageOf(error),
-    advice: 'The disk itself is unchanged. A download needs room for a second copy: free some space and try again.',
+    advice:
+      'The disk itself is unchanged. If room is short, free some and try again: with snapshots in it, or where the browser lets no page write a file, a download needs room for a second copy here.',
   });
 }

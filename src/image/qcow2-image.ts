@@ -353,6 +353,7 @@ export class Qcow2Image implements Disk {
       subclusterSize: geometry.subclusterSize,
       rawData: isDataFileRaw(header.value) ? this.#data : null,
       hasBacking: this.#backing !== null || header.value.backingFile !== null,
+      readsBacking: this.#backing !== null,
       l2,
     };
   }

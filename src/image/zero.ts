@@ -22,6 +22,8 @@ export interface ZeroTarget {
   readonly subclusterSize: number;
   /** The image names a backing file, whether it is open or not, or has been given a backing disk. */
   readonly hasBacking: boolean;
+  /** Whether a backing disk is there, from which a part of a cluster may have to come. */
+  readonly readsBacking: boolean;
   readonly l2: L2Tables;
   /** The external data file, where it is to be raw. */
   readonly rawData: Storage | null;
@@ -101,7 +103,7 @@ function zeroPart(target: ZeroTarget, cluster: number, from: GuestOffset, to: Gu
  */
 function makeEdgesResident(target: ZeroTarget, start: GuestOffset, end: GuestOffset): void {
   const { clusterSize, disk } = target;
-  if (!target.hasBacking) return;
+  if (!target.readsBacking) return;
   for (const edge of [start, end]) {
     if (edge % clusterSize === 0) continue;
     const from = alignDown(edge, clusterSize);

@@ -5,7 +5,7 @@
  * No generators: one that throws `NotResident` has ended. A step of a job made here that throws has not been made, and
  * `next()` asks for it again.
  */
-import type { Progress } from './progress.js';
+import { partOf, type Progress } from './progress.js';
 
 export type Steps = IterableIterator<Progress, void>;
 
@@ -54,12 +54,8 @@ export function singleStep(what: string, step: () => void): Steps {
   });
 }
 
-/** The unit in which a sequence counts each of its jobs, however long it is. */
-const SHARE = 100_000;
-
 /** Jobs one after the other, with one progress over all. Each is made when its turn comes: it may build on the one before. */
 export function sequence(jobs: readonly (() => Steps)[]): Steps {
-  const total = jobs.length * SHARE;
   let index = 0;
   let current: Steps | null = null;
   return stepsOf(
@@ -67,10 +63,7 @@ export function sequence(jobs: readonly (() => Steps)[]): Steps {
       while (index < jobs.length) {
         current ??= jobs[index]!();
         const { done, value } = current.next();
-        if (done !== true) {
-          const share = value.total === 0 ? 0 : Math.floor((value.done / value.total) * SHARE);
-          return { done: index * SHARE + share, total, what: value.what };
-        }
+        if (done !== true) return partOf(value, index, jobs.length);
         current = null;
         index++;
       }

@@ -1,5 +1,5 @@
 /**
- * The exports of the open disk in the worker: each is written to a temporary file, of the moment it was asked for.
+ * The exports of the open disk in the worker, of the moment they were asked for: to a temporary file, or to the page, which saves them.
  *
  * - The disk of now is held as a moment where it can be, so that it may be written between the steps; where it can't, writes wait.
  * - The disk comes first where room is short (`export-room.ts`): the export is given up, and its file removed before its moment is released.
@@ -9,13 +9,17 @@ import type { Qcow2Image } from '../image/qcow2-image.js';
 import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
 import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import type { EstimateRoom } from '../network/make-offline.js';
+import { copiedSnapshots } from '../operations/snapshots/copy-with-snapshots.js';
 import { removeLeftMoment, takeMoment, type ExportMoment } from '../operations/snapshots/export-moment.js';
 import { settle } from '../storage/not-resident.js';
+import { partOf } from '../util/progress.js';
 import { checkExport, exportJob, isOfNow, isOfSnapshot, type ExportJob } from './export-job.js';
 import { checkExportRoom, ExportRoom } from './export-room.js';
+import { PageTarget, TemporaryTarget, type ExportTarget } from './export-target.js';
 import type { ImageFiles } from './image-files.js';
 import { carryOut, type BetweenSteps, type JobTurns } from './job.js';
-import type { ExportContent, ExportedFile, ExportRequest, Request } from './protocol.js';
+import { PieceSender } from './piece-pipe.js';
+import type { ExportContent, ExportedFile, ExportRequest, Request, SaveRequest } from './protocol.js';
 
 export class ExportSession {
   readonly #files: ImageFiles;
@@ -23,8 +27,6 @@ export class ExportSession {
   readonly #estimateRoom: EstimateRoom | null;
   readonly #room: ExportRoom;
   #last: string | null = null;
-  /** Exported files that stay until they are dropped, by their locks. */
-  readonly #kept = new Map<string, string>();
 
   /** @param estimateRoom null where nobody can tell how much room there is. */
   constructor(files: ImageFiles, image: Qcow2Image, estimateRoom: EstimateRoom | null = null) {
@@ -39,27 +41,35 @@ export class ExportSession {
     return this.#room.hasRoomFor(request);
   }
 
-  /** The file replaces that of the export before and stays until nobody holds its lock, or else until it is dropped. */
-  async export({ content, untilDropped = false }: ExportRequest, turns: JobTurns): Promise<ExportedFile> {
-    if (!untilDropped) await this.#removeLast();
+  /** The file replaces that of the export before and stays until nobody holds its lock. */
+  async export({ content }: ExportRequest, turns: JobTurns): Promise<ExportedFile> {
+    await this.#removeLast();
     const { name, lock } = await this.#files.createTemporary();
-    if (untilDropped) this.#kept.set(lock, name);
-    else this.#last = name;
+    this.#last = name;
     try {
-      const token = await this.#write(name, content, turns);
+      const token = await this.#write(new TemporaryTarget(this.#files, name), content, turns);
       return { blob: await this.#files.blob(name), lock, token };
     } catch (error) {
-      await (untilDropped ? this.drop(lock) : this.#removeLast());
+      await this.#removeLast();
       throw error;
     }
   }
 
-  /** Does nothing where there is no such export. */
-  async drop(lock: string): Promise<void> {
-    const name = this.#kept.get(lock);
-    if (name === undefined) return;
-    this.#kept.delete(lock);
-    await this.#files.remove(name);
+  /** Sends the file to the page as it is made, where the page can write that. Resolves with its size. */
+  async save({ content, inOrder, port }: SaveRequest, turns: JobTurns): Promise<number> {
+    const sender = new PieceSender(port);
+    try {
+      const holdsSeveral = content.of === 'disk' && content.snapshots;
+      // What several disks share is read again, and changed, in the copy.
+      if (inOrder || (holdsSeveral && copiedSnapshots(this.#image).length > 0)) {
+        return await this.#saveWhole(content, sender, turns);
+      }
+      const target = new PageTarget(sender);
+      await this.#write(target, holdsSeveral ? { ...content, snapshots: false } : content, turns);
+      return target.size;
+    } finally {
+      sender.close();
+    }
   }
 
   /** Deletes the moment that a session before has left. The disk may be used meanwhile. What can't be deleted now stays for the next time. */
@@ -72,22 +82,53 @@ export class ExportSession {
     }
   }
 
+  /** Makes the file first, and then sends it. */
+  async #saveWhole(content: ExportContent, sender: PieceSender, turns: JobTurns): Promise<number> {
+    const { name } = await this.#files.createTemporary();
+    try {
+      await this.#write(new TemporaryTarget(this.#files, name), content, inPart(turns, 0));
+      return await this.#send(name, sender, inPart(turns, 1));
+    } finally {
+      await this.#files.remove(name);
+    }
+  }
+
+  /** The disk may be used meanwhile. */
+  async #send(name: string, sender: PieceSender, turns: JobTurns): Promise<number> {
+    const [between, whileLoading] = [turns.of('exportOfMoment'), turns.whileLoading('exportOfMoment')];
+    const file = await this.#files.open(name, 'read-only');
+    try {
+      const total = file.size;
+      for (let done = 0; done < total;) {
+        const bytes = new Uint8Array(Math.min(PIECE_BYTES, total - done));
+        const offset = done;
+        file.read(offset, bytes);
+        await whileLoading((signal) => sender.send({ offset, bytes }, signal));
+        done += Math.min(PIECE_BYTES, total - offset);
+        await between({ done, total, what: 'saving' });
+      }
+      return total;
+    } finally {
+      file.close();
+    }
+  }
+
   /** Resolves with the token of an increment. Wipes the key of its own, whatever happens. */
-  async #write(name: string, content: ExportContent, turns: JobTurns): Promise<IncrementToken | null> {
+  async #write(target: ExportTarget, content: ExportContent, turns: JobTurns): Promise<IncrementToken | null> {
     const settings = content.of === 'file' ? undefined : content.encryption;
     const encryption = settings && (await newEncryption(settings, { signal: turns.signal }));
     try {
       await settle(() => checkExport(this.#image, content, encryption));
       // What is left of one before would be in the way, and in a copy of the file.
       await this.removeLeftMoment(turns.aside);
-      await checkExportRoom(this.#image, content, this.#estimateRoom);
+      if (target.takesRoom) await checkExportRoom(this.#image, content, this.#estimateRoom);
       const moment = isOfNow(content) ? await settle(() => takeMoment(this.#image)) : null;
       this.#room.watch();
       try {
-        return await this.#copy(name, content, { encryption, moment, turns });
+        return await this.#copy(target, content, { encryption, moment, turns });
       } catch (error) {
         // To release the moment takes room, too.
-        await this.#files.remove(name).catch(() => undefined);
+        await target.discard().catch(() => undefined);
         throw error;
       } finally {
         if (moment !== null) await this.#release(moment, turns);
@@ -98,15 +139,21 @@ export class ExportSession {
     }
   }
 
-  async #copy(name: string, content: ExportContent, { encryption, moment, turns }: CopyInput) {
-    const file = await this.#files.open(name, 'read-write');
+  async #copy(target: ExportTarget, content: ExportContent, { encryption, moment, turns }: CopyInput) {
+    const file = await target.open();
     try {
       const image = this.#image;
       const job: ExportJob = await settle(() => exportJob(image, file, content, { encryption, moment }));
       const kind = moment !== null || isOfSnapshot(content) ? 'exportOfMoment' : 'export';
       const between = this.#room.between(turns.of(kind));
       const whileLoading = this.#room.whileLoading(turns.whileLoading(kind));
-      return (await carryOut<IncrementToken | void>(job, between, whileLoading)) ?? null;
+      const sendBetween: BetweenSteps = async (progress) => {
+        await target.send(whileLoading);
+        await between(progress);
+      };
+      const token = (await carryOut<IncrementToken | void>(job, sendBetween, whileLoading)) ?? null;
+      await target.send(whileLoading, true);
+      return token;
     } finally {
       file.close();
     }
@@ -127,6 +174,20 @@ export class ExportSession {
     this.#last = null;
     await this.#files.remove(name);
   }
+}
+
+/** Of what is sent of a file at once. Bytes. */
+const PIECE_BYTES = 1024 * 1024;
+
+/** Of two parts. */
+function inPart(turns: JobTurns, index: number): JobTurns {
+  return {
+    ...turns,
+    of: (kind) => {
+      const between = turns.of(kind);
+      return (progress) => between(partOf(progress, index, 2));
+    },
+  };
 }
 
 interface CopyInput {

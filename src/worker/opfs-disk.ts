@@ -13,7 +13,8 @@ import { OpfsBitmaps } from './opfs-bitmaps.js';
 import { OpfsSnapshots } from './opfs-snapshots.js';
 import type { Bytes, DerivationLimit, ExportContent, ExportedFile, NewPassphrase } from './protocol.js';
 import type { DiskInfo, DiskStats, RemoteDisk, WaitOptions } from './remote-disk.js';
-import { openSaveTarget, partOf, writeBlob, type SaveTarget } from './save-blob.js';
+import type { SaveTarget } from './save-blob.js';
+import { saveImage } from './save-image.js';
 import { handOver } from './transferable.js';
 import { takeLock } from './web-locks.js';
 
@@ -133,34 +134,17 @@ export class OpfsDisk implements RemoteDisk {
   }
 
   /**
-   * Makes an export as `exportImage` does, and streams it into a file or another stream, with one progress over both. Little of it is in
-   * memory at any time; but the export is complete before it is streamed, so the site needs room for a second copy of the disk until it has been.
-   * Nothing is left behind of the temporary file. Where it fails or is ended the target is aborted: a file is as it
-   * was then.
+   * Makes an export as `exportImage` does, and writes it into a file as it is made, or into another stream: little of it is in memory at any
+   * time, and the site needs no room for it. Two kinds are made as a whole first, and streamed then, with one progress over both: an export
+   * that has snapshots in it, and one for a stream, which takes bytes in their order only. For these the site needs room for a second copy of
+   * the disk, of which nothing is left behind.
+   *
+   * Where it fails or is ended, also by `close()`, the target is aborted: a file is as it was then.
    * @throws Qcow2Error as `exportImage` and `saveBlob`.
    */
   async saveTo(target: SaveTarget, options: ExportOptions = {}): Promise<void> {
     const { onProgress, signal } = options;
-    const content = exportContent(options);
-    // Opened before the long part: whether it can be written is known at once.
-    const stream = await openSaveTarget(target);
-    const signals = this.#signal(signal);
-    let exported: ExportedFile;
-    try {
-      const request = { kind: 'export', content, untilDropped: true } as const;
-      exported = await this.#client.call(request, { ...partOf(onProgress, 0, 2), signal: signals });
-    } catch (error) {
-      await stream.abort(error).catch(() => undefined);
-      throw error;
-    }
-    const kept = await takeLock(exported.lock, 'shared', 0);
-    try {
-      await writeBlob(exported.blob, stream, { ...partOf(onProgress, 1, 2), signal });
-    } finally {
-      kept?.release();
-      // A disk that was closed meanwhile has no worker; the file goes when the folder is next opened.
-      await this.#client.call({ kind: 'dropExport', lock: exported.lock }).catch(() => undefined);
-    }
+    await saveImage(this.#client, target, exportContent(options), { onProgress, signal: this.#signal(signal) });
   }
 
   /**

@@ -17,7 +17,6 @@ const BESIDE = [
   'erasePassphrase',
   'bases',
   'fetchBases',
-  'dropExport',
 ] as const satisfies readonly RequestKind[];
 export const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
 
@@ -48,7 +47,7 @@ const PASS: Readonly<Record<JobKind, ReadonlySet<RequestKind>>> = {
 /** As what a request that waits is passed; null where it is no job. */
 function waitingJob(request: Request): JobKind | null {
   if (request.kind === 'deleteSnapshot') return 'deleteSnapshot';
-  if (request.kind !== 'export') return null;
+  if (request.kind !== 'export' && request.kind !== 'save') return null;
   // It is of the moment at which it begins, whatever is written before that.
   return isOfNow(request.content) || isOfSnapshot(request.content) ? 'exportOfMoment' : 'export';
 }

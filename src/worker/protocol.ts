@@ -149,14 +149,15 @@ export interface StatsRequest {
 export interface ExportRequest {
   readonly kind: 'export';
   readonly content: ExportContent;
-  /** The file stays until `dropExport`, and is not replaced by the next one. */
-  readonly untilDropped?: boolean;
 }
 
-/** Removes the file of an export that is to stay until then, by its lock. */
-export interface DropExportRequest {
-  readonly kind: 'dropExport';
-  readonly lock: string;
+/** Makes an export, and sends it to the page piece by piece (`piece-pipe.ts`). */
+export interface SaveRequest {
+  readonly kind: 'save';
+  readonly content: ExportContent;
+  /** Whether the page can only write the pieces in the order of the file. */
+  readonly inOrder: boolean;
+  readonly port: MessagePort;
 }
 
 export interface ListSnapshotsRequest {
@@ -318,7 +319,7 @@ export type Request =
   | FetchBasesRequest
   | BootProfileRequest
   | ExportRequest
-  | DropExportRequest
+  | SaveRequest
   | ListSnapshotsRequest
   | CreateSnapshotRequest
   | GotoSnapshotRequest
@@ -376,7 +377,8 @@ export interface Results {
   fetchBases: null;
   bootProfile: BootProfile;
   export: ExportedFile;
-  dropExport: null;
+  /** Bytes of the file. */
+  save: number;
   listSnapshots: SnapshotUsage[];
   createSnapshot: SnapshotInfo;
   gotoSnapshot: SnapshotInfo;

@@ -6,7 +6,6 @@
  */
 import { Qcow2Error } from '../errors.js';
 import { fromBrowserError } from '../storage/opfs.js';
-import type { Progress } from '../util/progress.js';
 import type { JobOptions } from './job-options.js';
 
 /** A file that the visitor has chosen (`showSaveFilePicker`), one of OPFS, or any stream of bytes. */
@@ -74,23 +73,4 @@ function piecesOf(blob: Blob): ReadableStream<Uint8Array> {
       controller.enqueue(new Uint8Array(await piece.arrayBuffer()));
     },
   });
-}
-
-/** The unit in which a part of a job is counted, however long it is. */
-const SHARE = 100_000;
-
-/** What is told of the `index`th of `parts` jobs, as a part of one progress over all. */
-export function partOf(
-  onProgress: JobOptions['onProgress'],
-  index: number,
-  parts: number,
-): { readonly onProgress?: (progress: Progress) => void } {
-  if (onProgress === undefined) return {};
-  const total = parts * SHARE;
-  return {
-    onProgress: ({ done, total: all, what }) => {
-      const share = all === 0 ? 0 : Math.floor((done / all) * SHARE);
-      onProgress({ done: index * SHARE + share, total, what });
-    },
-  };
 }

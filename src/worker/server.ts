@@ -181,7 +181,7 @@ class Server {
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
     export: (request, id) => this.#disk().exports.export(request, this.#turnsOf(id)),
-    dropExport: ({ lock }) => this.#disk().exports.drop(lock).then(nothing),
+    save: (request, id) => this.#disk().exports.save(request, this.#turnsOf(id)),
     listSnapshots: () => this.#disk().snapshots.list(),
     createSnapshot: ({ snapshot }) => this.#disk().snapshots.create(snapshot),
     gotoSnapshot: ({ id: snapshot }) => this.#disk().snapshots.goto(snapshot),

@@ -60,24 +60,35 @@ function bytesOfFile(name: string): Promise<Buffer> {
 }
 
 describe('saveTo', () => {
-  it('streams an export into a file while the disk is written, with one progress, and leaves no temporary file', async () => {
+  it('writes an export into a file as it is made, while the disk is written, with no file beside the disk', async () => {
     const seen = await page.evaluate(async () => {
-      const handle = await (await navigator.storage.getDirectory()).getFileHandle('saved.qcow2', { create: true });
+      const root = await navigator.storage.getDirectory();
+      const handle = await root.getFileHandle('saved.qcow2', { create: true });
       const shares: number[] = [];
-      let saved: Promise<void> | undefined;
-      await new Promise<void>((begun) => {
-        const onProgress = ({ done, total }: { done: number; total: number }): void => {
-          shares.push(done / total);
-          begun();
-        };
-        saved = window.disk.saveTo(handle, { compress: 'zstd', onProgress });
-      });
-      await window.disk.write(1 << 20, new Uint8Array(1 << 20).fill(1));
-      const ended = shares.at(-1) === 1;
-      await saved;
-      return { shares, ended, now: (await window.disk.read(1 << 20, 1))[0] };
+      const beside: string[] = [];
+      // While the first piece is on its way, the disk is written.
+      const whileSaving = async (): Promise<void> => {
+        await window.disk.write(1 << 20, new Uint8Array(1 << 20).fill(1));
+        for await (const name of (await root.getDirectoryHandle('qcow2-wasm')).keys()) beside.push(name);
+      };
+      const slow = {
+        async createWritable() {
+          const file = await handle.createWritable();
+          let first: Promise<void> | undefined;
+          return new WritableStream<FileSystemWriteChunkType>({
+            write: async (chunk) => {
+              await (first ??= whileSaving());
+              await file.write(chunk);
+            },
+            close: () => file.close(),
+          });
+        },
+      };
+      const onProgress = ({ done, total }: { done: number; total: number }): void => void shares.push(done / total);
+      await window.disk.saveTo(slow as unknown as FileSystemFileHandle, { compress: 'zstd', onProgress });
+      return { shares, beside, now: (await window.disk.read(1 << 20, 1))[0] };
     });
-    expect(seen.ended).toBe(false);
+    expect(seen.beside).toEqual(['disk.qcow2']);
     expect(seen.now).toBe(1);
     expect(seen.shares.at(-1)).toBe(1);
     expect(seen.shares).toEqual(seen.shares.toSorted((a, b) => a - b));
@@ -91,7 +102,28 @@ describe('saveTo', () => {
     expect(Buffer.compare(readFileSync(`${image}.raw`), expected)).toBe(0);
   });
 
-  it('leaves the file as it was when its signal ends it, in either part', async () => {
+  it('takes the snapshots along, and leaves no temporary file', async () => {
+    await page.evaluate(async () => {
+      const { id } = await window.disk.snapshots.create({ name: 'one' });
+      await window.disk.write(9 << 20, new Uint8Array(1 << 20).fill(2));
+      const handle = await (await navigator.storage.getDirectory()).getFileHandle('both.qcow2', { create: true });
+      await window.disk.saveTo(handle);
+      await window.disk.snapshots.delete(id);
+    });
+    expect(await filesOfDisks()).toEqual(['disk.qcow2']);
+    const image = join(scratch, 'both.qcow2');
+    writeFileSync(image, await bytesOfFile('both.qcow2'));
+    execFileSync('qemu-img', ['check', '-q', image]);
+    const now = Buffer.alloc(16 * MIB)
+      .fill(1, MIB, 2 * MIB)
+      .fill(0x5a, 2 * MIB, 7 * MIB);
+    execFileSync('qemu-img', ['convert', '-l', 'one', '-O', 'raw', image, `${image}.one`]);
+    expect(Buffer.compare(readFileSync(`${image}.one`), now)).toBe(0);
+    execFileSync('qemu-img', ['convert', '-O', 'raw', image, `${image}.raw`]);
+    expect(Buffer.compare(readFileSync(`${image}.raw`), now.fill(2, 9 * MIB, 10 * MIB))).toBe(0);
+  });
+
+  it('leaves the file as it was when its signal ends it, early or late', async () => {
     const codes = await page.evaluate(async () => {
       const handle = await (await navigator.storage.getDirectory()).getFileHandle('kept.txt', { create: true });
       const old = await handle.createWritable();

@@ -183,7 +183,7 @@ describe('an export of a disk in use', () => {
     const disk = await fullDisk();
     const { order, done } = answers();
     const first = done('first', client.call({ kind: 'export', content: NOW }));
-    const second = done('second', client.call({ kind: 'export', content: ALL, untilDropped: true }));
+    const second = done('second', client.call({ kind: 'export', content: ALL }));
     const written = new Uint8Array(MIB).fill(1);
     await Promise.all([first, second, done('write', disk.write(0, written.slice())), done('flush', disk.flush())]);
     expect(order).toEqual(['write', 'flush', 'first', 'second']);
@@ -266,18 +266,5 @@ describe('what an export can not be', () => {
     await expect(client.call({ kind: 'export', content: { of: 'overlay' } })).rejects.toMatchObject({
       code: 'BAD_ARGUMENT',
     });
-  });
-});
-
-describe('an export that is to stay', () => {
-  it('does until it is dropped, whatever is exported after it', async () => {
-    await fullDisk();
-    const { lock } = await client.call({ kind: 'export', content: NOW, untilDropped: true });
-    await client.call({ kind: 'export', content: NOW });
-    const { lock: last } = await client.call({ kind: 'export', content: NOW });
-    expect([...folder.files.keys()].sort()).toEqual([lock, last, 'disk.qcow2'].sort());
-    await client.call({ kind: 'dropExport', lock });
-    await client.call({ kind: 'dropExport', lock });
-    expect([...folder.files.keys()].sort()).toEqual([last, 'disk.qcow2'].sort());
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Progress } from '../../src/util/progress.js';
-import { partOf, saveBlob } from '../../src/worker/save-blob.js';
+import { saveBlob } from '../../src/worker/save-blob.js';
 import { patternBytes } from '../storage/conformance.js';
 import { expectSameBytes } from './same-bytes.js';
 
@@ -70,17 +70,5 @@ describe('saving a blob', () => {
     await expect(saveBlob(new Blob([]), stream)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     const file = { kind: 'file', name: 'x' } as FileSystemFileHandle;
     await expect(saveBlob(new Blob([]), file)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
-  });
-});
-
-describe('a progress in parts', () => {
-  it('is one over all of them', () => {
-    const seen: number[] = [];
-    const onProgress = ({ done, total }: Progress): void => void seen.push(done / total);
-    partOf(onProgress, 0, 2).onProgress?.({ done: 1, total: 2, what: '' });
-    partOf(onProgress, 1, 2).onProgress?.({ done: 0, total: 0, what: '' });
-    partOf(onProgress, 1, 2).onProgress?.({ done: 3, total: 4, what: '' });
-    expect(seen).toEqual([0.25, 0.5, 0.875]);
-    expect(partOf(undefined, 0, 2)).toEqual({});
   });
 });
