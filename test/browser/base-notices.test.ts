@@ -4,6 +4,7 @@
  * - each reason has its own name and remedy, and none of them ends in an offer to throw the visitor's disk away;
  * - `?base=` is for a fresh disk: one that is there goes on with its own base;
  * - a reset that can't make a fresh disk leaves the one there is, and its machine runs on.
+ * - a browser that has little room left is said to have.
  */
 import { copyFile, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -204,5 +205,29 @@ describe('a visitor with a disk', () => {
     expect(text).toContain('a base image that this page does not know');
     expect(text).toContain('"images/other.qcow2');
     expect(actions).toEqual(['Try again']);
+  });
+});
+
+describe('a browser that has little room left', () => {
+  it('is said to, once it tells so, and not before', async () => {
+    await forgetAll(browser, site.url);
+    const page = await open('favicon.svg');
+    // No quota that tests can set shows in what Chromium estimates.
+    await page.addInitScript(() => {
+      let used = 0.89;
+      Object.assign(window, { useRoom: (share: number) => (used = share) });
+      navigator.storage.estimate = () => Promise.resolve({ quota: 2 ** 30, usage: used * 2 ** 30 });
+    });
+    await page.goto(`${site.url}/`);
+    await whenState(page, 'booting');
+    const warning = page.locator('#storage-full');
+    await page.locator('#storage').scrollIntoViewIfNeeded();
+    await expect.poll(() => page.locator('#storage-text').innerText(), PATIENCE).toBe('911 MiB of 1.0 GiB used');
+    expect(await warning.isVisible()).toBe(false);
+    await page.evaluate(() => (window as unknown as { useRoom(share: number): void }).useRoom(0.95));
+    // The panel looks now and then, while it is in sight.
+    await warning.waitFor({ state: 'visible', ...PATIENCE });
+    expect(await warning.innerText()).toContain('little room left');
+    await page.close();
   });
 });
