@@ -2,7 +2,7 @@
 import { listFiles } from 'qcow2-wasm/opfs';
 import { forgetDisk, missingDisks, type Ledger, type SeenDisk } from './disk-ledger.js';
 import { diskNameOf } from './disk-names.js';
-import { hideNotice, showNotice } from './notice.js';
+import { hideNotice, showNoticeInTurn } from './notice.js';
 import { currentState, formatBytes } from './page.js';
 import { goToStorage } from './storage-panel.js';
 import { directory } from './stored-disk.js';
@@ -41,7 +41,7 @@ function showCleared(missed: readonly SeenDisk[]): void {
   const what = missed.map(
     ({ name, bytes, lastSeen }) => `${diskNameOf(name) ?? name}, ${formatBytes(bytes)}, last here ${when(lastSeen)}`,
   );
-  showNotice({
+  showNoticeInTurn({
     title: isOne ? 'The browser has cleared your disk' : `The browser has cleared ${missed.length} of your disks`,
     what: what.join('; '),
     advice:

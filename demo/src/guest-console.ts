@@ -55,14 +55,14 @@ export class GuestConsole {
     this.onReady();
   }
 
-  /** What a snapshot of now is to take along; null where no picture can be had, which is no reason to take none. */
+  /** What a snapshot of now is to take along: where no picture can be had in time, the notes alone; null where not even those can. */
   async capture({ halted }: Pick<PageNotes, 'halted'>): Promise<Uint8Array | null> {
-    try {
-      return await inTime(this.#pictureFile(halted), CAPTURE_MILLISECONDS);
-    } catch (error) {
+    const doWithout = (error: unknown): null => {
       console.warn('the snapshot gets no picture', error);
       return null;
-    }
+    };
+    const image = await inTime(this.#picture(), CAPTURE_MILLISECONDS).catch(doWithout);
+    return packPicture(image, { ready: this.#ready, halted, serial: this.#output }).catch(doWithout);
   }
 
   /**
@@ -80,11 +80,6 @@ export class GuestConsole {
     this.#output = output;
     this.#ready = ready;
     this.#decoder = new TextDecoder();
-  }
-
-  async #pictureFile(halted: boolean): Promise<Uint8Array | null> {
-    const image = await this.#picture();
-    return image && packPicture(image, { ready: this.#ready, halted, serial: this.#output });
   }
 
   /** Of the screen when it draws or was used last, or the serial port is silent; else of the serial console. */

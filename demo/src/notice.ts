@@ -28,6 +28,18 @@ export function showNotice(notice: Notice): void {
   panel.scrollIntoView({ block: 'nearest' });
 }
 
+/** Shows it when nothing else is left to be read: what went wrong is not replaced, what is only good to know is. */
+export function showNoticeInTurn(notice: Notice): void {
+  const panel = element('notice', HTMLElement);
+  if (panel.hidden || panel.classList.contains('calm')) return showNotice(notice);
+  const dismissed = new MutationObserver(() => {
+    if (!panel.hidden) return;
+    dismissed.disconnect();
+    showNotice(notice);
+  });
+  dismissed.observe(panel, { attributeFilter: ['hidden'] });
+}
+
 function actionButton({ label, run }: NoticeAction): HTMLButtonElement {
   const button = document.createElement('button');
   button.type = 'button';

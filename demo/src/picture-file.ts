@@ -6,8 +6,9 @@
  *   | (WebP or PNG) | (deflate JSON) | notes, 4 bytes BE | "QW-NOTES"         |
  *   +---------------+----------------+-------------------+--------------------+
  *
- * An image file ends where its own format says, and decoders pass over what follows, so all of it can be shown as it is. The
- * notes go with the snapshot wherever its qcow2 goes, and go when it goes: nothing is kept beside the disk.
+ * An image file ends where its own format says, and decoders pass over what follows, so all of it can be shown as it is. Where no
+ * picture could be had in time there is none, and the notes stand alone (`hasImage`). The notes go with the snapshot wherever its
+ * qcow2 goes, and go when it goes: nothing is kept beside the disk.
  *
  * Pictures come from images that anybody may have made: what is no notes is none, and notes are inflated to a limit.
  */
@@ -35,8 +36,9 @@ export interface PageNotes {
   readonly serial: string;
 }
 
-/** The image file with the notes behind it; of the serial output as much as there is room for. */
-export async function packPicture(image: Uint8Array, notes: PageNotes): Promise<Uint8Array> {
+/** The image file, if there is one, with the notes behind it; of the serial output as much as there is room for. */
+export async function packPicture(picture: Uint8Array | null, notes: PageNotes): Promise<Uint8Array> {
+  const image = picture ?? new Uint8Array(0);
   let serial = lastLines(notes.serial, SERIAL_CHARACTERS);
   let packed = await deflate(JSON.stringify({ ...notes, serial }));
   while (image.length + packed.length + TRAILER_BYTES > PICTURE_FILE_BYTES && serial.length > 0) {
@@ -51,20 +53,32 @@ export async function packPicture(image: Uint8Array, notes: PageNotes): Promise<
   return file;
 }
 
+/** Whether there is something to be shown: not in a file of notes alone. What was made by something else may be an image. */
+export function hasImage(picture: Uint8Array): boolean {
+  const place = placeOfNotes(picture);
+  return place === null ? picture.length > 0 : place.start > 0;
+}
+
 /** The notes behind a picture, or null: it was made by something else, or is damaged. */
 export async function notesOf(picture: Uint8Array): Promise<PageNotes | null> {
-  const markAt = picture.length - MARK.length;
-  const lengthAt = markAt - LENGTH_BYTES;
-  if (lengthAt < 0 || !MARK.every((byte, index) => picture[markAt + index] === byte)) return null;
-  const length = new DataView(picture.buffer, picture.byteOffset + lengthAt).getUint32(0);
-  if (length > lengthAt) return null;
+  const place = placeOfNotes(picture);
+  if (place === null) return null;
   try {
-    const text = await inflate(picture.slice(lengthAt - length, lengthAt), NOTES_BYTES);
+    const text = await inflate(picture.slice(place.start, place.end), NOTES_BYTES);
     const notes: unknown = JSON.parse(text);
     return isPageNotes(notes) ? { ready: notes.ready, halted: notes.halted, serial: notes.serial } : null;
   } catch {
     return null;
   }
+}
+
+/** Where the packed notes are, in bytes; null without the mark. */
+function placeOfNotes(picture: Uint8Array): { readonly start: number; readonly end: number } | null {
+  const markAt = picture.length - MARK.length;
+  const end = markAt - LENGTH_BYTES;
+  if (end < 0 || !MARK.every((byte, index) => picture[markAt + index] === byte)) return null;
+  const length = new DataView(picture.buffer, picture.byteOffset + end).getUint32(0);
+  return length > end ? null : { start: end - length, end };
 }
 
 function isPageNotes(value: unknown): value is PageNotes {

@@ -1,6 +1,7 @@
 /** One snapshot in the panel: its picture, its facts, and what can be done with it. Deleting asks in the place of its buttons. */
 import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import { element, formatBytes } from './page.js';
+import { hasImage } from './picture-file.js';
 import { showPicture } from './snapshot-picture.js';
 import { age, duration } from './time-words.js';
 
@@ -64,7 +65,7 @@ export class SnapshotCard {
     setPart(this.#part('.ran'), stateBytes > 0 ? `guest up ${duration(runningSeconds)}` : 'disk only');
     const why = this.#part('.why');
     setPart(why, loadable ?? 'no picture');
-    why.hidden = loadable === null && picture !== null;
+    why.hidden = loadable === null && picture !== null && hasImage(picture);
     why.title = loadable ?? '';
     this.root.classList.toggle('foreign', loadable !== null);
     this.#button('restore').disabled = loadable !== null;

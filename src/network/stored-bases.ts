@@ -58,13 +58,26 @@ async function lookAt(files: BaseFiles, name: string): Promise<StoredBase | null
     try {
       const file = CacheFile.open(storage);
       if (file === null) return null;
-      const { label, geometry, notes, fileBytes: bytes } = file;
-      const found = { url: label.url, identity: label.identity, size: geometry.size, bytes, lastUsed: notes.lastUsed };
-      return { ...found, presentBytes: file.knownBytes(), inUse: await files.isOpen(name) };
+      const { label, geometry, notes } = file;
+      const found = { url: label.url, identity: label.identity, size: geometry.size, lastUsed: notes.lastUsed };
+      // The map is read, of which nothing goes: a file that grows meanwhile has room for all of it afterwards.
+      const bytes = await sizeOf(files, name);
+      if (bytes === null) return null;
+      return { ...found, bytes, presentBytes: file.knownBytes(), inUse: await files.isOpen(name) };
     } catch (error) {
       if (!isQcow2Error(error, 'IO') || look === MOST_LOOKS) throw error;
     } finally {
       storage.close();
     }
+  }
+}
+
+/** Bytes of a file as it is now; null where there is none. */
+async function sizeOf(files: BaseFiles, name: string): Promise<number | null> {
+  const storage = await files.peek(name);
+  try {
+    return storage?.size ?? null;
+  } finally {
+    storage?.close();
   }
 }

@@ -10,9 +10,12 @@ import { openTakeOverChannel, type AnswerMessage, type TakeOverChannel } from '.
 import { lockReleased, takeLock } from './web-locks.js';
 import { fromWireError } from './wire-error.js';
 
-/** A lock that is free may be known of before what its holder has said: the first word, and the last. */
+/**
+ * A lock that is free may be known of before what its holder has said: the first word, and the last. That may be of a loss, so who has
+ * heard the question has time for it even on a busy machine; only who was killed after that lets it run out.
+ */
 const FIRST_WORD_MILLISECONDS = 100;
-const LAST_WORD_MILLISECONDS = 1000;
+const LAST_WORD_MILLISECONDS = 5000;
 
 /** Whoever is just opening the disk has its lock and does not listen yet. */
 const ASK_AGAIN_MILLISECONDS = 1000;

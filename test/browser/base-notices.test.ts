@@ -13,11 +13,9 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createImage } from '../../src/image/create.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
-import { launchBrowser, showConsoleOnFailure, type TestBrowser } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure, type TestBrowser } from './harness.js';
 import { SiteServer } from './site-server.js';
 import { forgetAll, forgetBases, storedFiles } from './stored-files.js';
-
-const PATIENCE = { timeout: 60_000 };
 
 let browser: TestBrowser;
 let folder: string;

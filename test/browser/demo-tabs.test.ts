@@ -13,11 +13,17 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkOverlay } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
-import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+import {
+  launchBrowser,
+  PATIENCE,
+  serveFolder,
+  showConsoleOnFailure,
+  type FolderServer,
+  type TestBrowser,
+} from './harness.js';
+import { forgetBases, forgetFile } from './stored-files.js';
 
 const MIB = 1 << 20;
-
-const POLL = { timeout: 30_000 };
 
 let server: FolderServer;
 let browser: TestBrowser;
@@ -45,9 +51,7 @@ const notice = (page: Page): Promise<string> => page.locator('#notice').innerTex
 const choose = (page: Page, label: string): Promise<void> => page.getByRole('button', { name: label }).click();
 
 async function whenNoticeSays(page: Page, words: string): Promise<void> {
-  await page.waitForFunction((wanted) => document.getElementById('notice')!.innerText.includes(wanted), words, {
-    timeout: 120_000,
-  });
+  await page.waitForFunction((wanted) => document.getElementById('notice')!.innerText.includes(wanted), words);
 }
 
 /** The rows of the part on what is stored, as text. In one step: they are put in anew at each look, and one that is gone has no lines. */
@@ -56,17 +60,6 @@ function storedRows(page: Page): Promise<string[]> {
     const rows = document.querySelectorAll<HTMLElement>('#storage-rows li');
     return Array.from(rows, (row) => row.innerText);
   });
-}
-
-/** Deletes files of the site in OPFS, as a browser does that is short of room. */
-async function clear(...path: [folder: string, name?: string]): Promise<void> {
-  const page = await browser.open(`${server.url}/favicon.svg`);
-  await page.evaluate(async ([directory, name]) => {
-    const root = await navigator.storage.getDirectory();
-    if (name === undefined) return root.removeEntry(directory, { recursive: true });
-    return (await root.getDirectoryHandle(directory)).removeEntry(name);
-  }, path);
-  await page.close();
 }
 
 /** The file of the stored disk, which must not be open, as `qemu-img check` sees it. */
@@ -110,7 +103,7 @@ describe('two tabs', () => {
   it('see what is stored: the disk, the base, and that the disk stands on it', async () => {
     const { page } = second;
     await page.locator('#storage').scrollIntoViewIfNeeded();
-    await expect.poll(() => storedRows(page), POLL).toHaveLength(3);
+    await expect.poll(() => storedRows(page), PATIENCE).toHaveLength(3);
     const [disk, base, rest] = await storedRows(page);
     expect(disk).toMatch(/^disk\b/);
     expect(base).toMatch(/linux\.qcow2.*here/s);
@@ -143,9 +136,7 @@ describe('a guest without room', () => {
     await whenNoticeSays(page, 'no room left for the disk');
     expect(await notice(page)).toContain('NO_SPACE');
     // Which of the two depends on what finds no room, the file's data or the journal. Linux tries a write several times over.
-    await page.waitForFunction(() => /I\/O error|Input\/output error|read-only/i.test(window.demo.output()), null, {
-      timeout: 240_000,
-    });
+    await page.waitForFunction(() => /I\/O error|Input\/output error|read-only/i.test(window.demo.output()));
     expect(await notice(page), 'what comes after does not hide the cause').toContain('NO_SPACE');
     await choose(page, 'See what is stored');
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('storage-keep');
@@ -159,26 +150,26 @@ describe('a site of which the browser has cleared', () => {
   beforeAll(() => first.page.close());
 
   it('the base alone: it boots, and says so in passing', async () => {
-    await clear('qcow2-wasm-bases');
+    await forgetBases(browser, server.url);
     const guest = await GuestPage.open(browser, `${server.url}/`);
-    await guest.whenState('booting', 'ready');
-    await expect.poll(() => storedRows(guest.page).then(String), POLL).toContain('the browser had cleared it');
+    await guest.started();
+    await expect.poll(() => storedRows(guest.page).then(String), PATIENCE).toContain('the browser had cleared it');
     expect(await guest.page.locator('#notice').isVisible()).toBe(false);
     await guest.page.close();
   });
 
   it('the disk: it says which, and when it was last there, and boots a fresh one', async () => {
-    await clear('qcow2-wasm-demo', 'disk.qcow2');
+    await forgetFile(browser, server.url, 'disk.qcow2');
     const guest = await GuestPage.open(browser, `${server.url}/`);
     await guest.whenState('booting', 'ready');
     await whenNoticeSays(guest.page, 'The browser has cleared your disk');
     expect(await notice(guest.page)).toMatch(/disk, [\d.]+ [KM]iB, last here (just now|\d+ s ago|\d+ min ago)/);
     await guest.page.reload();
-    await guest.whenState('booting', 'ready');
+    await guest.started();
     expect(await guest.page.locator('#notice').isVisible(), 'it is said once').toBe(false);
     await guest.page.evaluate(() => window.demo.reset());
     await guest.page.reload();
-    await guest.whenState('booting', 'ready');
+    await guest.started();
     expect(await guest.page.locator('#notice').isVisible(), 'what the page deletes itself is not missed').toBe(false);
     await guest.page.close();
   });

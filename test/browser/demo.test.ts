@@ -50,7 +50,7 @@ const run = (command: string) => guest.run(command);
 
 /** Runs `start` in the page, which begins a download, and stores that under `name`. */
 async function download(name: string, start: () => Promise<unknown>): Promise<string> {
-  const [saved] = await Promise.all([page.waitForEvent('download', { timeout: 60_000 }), start()]);
+  const [saved] = await Promise.all([page.waitForEvent('download'), start()]);
   const path = join(folder, name);
   await saved.saveAs(path);
   return path;
@@ -141,11 +141,11 @@ describe('the demo page', () => {
     expect(stats.guest.readBytes).toBeGreaterThan(1e6);
     expect(stats.disk.cacheHits).toBeGreaterThan(0);
     await mkdir('.tmp', { recursive: true });
-    await page.screenshot({ path: '.tmp/demo-1280.png' }).catch(() => undefined);
+    await page.screenshot({ path: '.tmp/demo-1280.png', timeout: 30_000 }).catch(() => undefined);
     const size = page.viewportSize();
     await page.setViewportSize({ width: 390, height: 844 });
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
-    await page.screenshot({ path: '.tmp/demo-390.png' }).catch(() => undefined);
+    await page.screenshot({ path: '.tmp/demo-390.png', timeout: 30_000 }).catch(() => undefined);
     if (size) await page.setViewportSize(size);
   });
 
@@ -164,7 +164,7 @@ describe('the demo page', () => {
     );
     const image = await download('download.qcow2', downloadDisk);
     const printed = await page.evaluate(() => window.demo.output().length);
-    await page.waitForFunction((length) => window.demo.output().length > length + 100, printed, { timeout: 60_000 });
+    await page.waitForFunction((length) => window.demo.output().length > length + 100, printed);
     await run('kill $ticker $writer; rm -f /root/zeroes');
     expect(checkImage(image)).toMatchObject({ errors: 0, leaks: 0, backingFile: null });
     const file = await fileFromGuestDisk({ image, path: '/root/random', folder });
@@ -215,9 +215,7 @@ describe('the demo page', () => {
 
   it('tells a second tab that the disk is in use', async () => {
     const second = await browser.open(`${server.url}/`);
-    await second.waitForFunction(() => document.documentElement.dataset['state'] === 'error', null, {
-      timeout: 30_000,
-    });
+    await second.waitForFunction(() => document.documentElement.dataset['state'] === 'error');
     expect(await second.locator('#notice').innerText()).toContain('in use in another tab');
     await second.close();
     expect(await run('echo alive')).toContain('alive');

@@ -15,7 +15,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { qemuImg } from '../interop/qemu.js';
 import { checkImage, fileFromGuestDisk } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
-import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+import {
+  launchBrowser,
+  PATIENCE,
+  serveFolder,
+  showConsoleOnFailure,
+  type FolderServer,
+  type TestBrowser,
+} from './harness.js';
 import { FOLDER, plantImage, smallImage, storedNames } from './small-disks.js';
 
 const SIZE = 1 << 20;
@@ -67,6 +74,20 @@ async function fetchStored(file: string, name: string): Promise<string> {
   const path = join(folder, name);
   await saved.saveAs(path);
   return path;
+}
+
+/** Resolves when a file that the page writes as the visitor's own has come to its end: it has no bytes before that. */
+async function whenStored(file: string): Promise<void> {
+  const bytes = () =>
+    page.evaluate(
+      async ({ from, name }) => {
+        const stored = await (await navigator.storage.getDirectory()).getDirectoryHandle(from);
+        const handle = await stored.getFileHandle(name).catch(() => null);
+        return (await handle?.getFile())?.size ?? 0;
+      },
+      { from: FOLDER, name: file },
+    );
+  await expect.poll(bytes, PATIENCE).toBeGreaterThan(0);
 }
 
 function disks(where = page): ReturnType<typeof window.demo.disks> {
@@ -121,10 +142,7 @@ async function whenListed(count: number): Promise<void> {
 /** Without a picker for files the page offers a download. */
 async function download(name: string): Promise<string> {
   await page.evaluate(() => Reflect.deleteProperty(window, 'showSaveFilePicker'));
-  const [saved] = await Promise.all([
-    page.waitForEvent('download', { timeout: 60_000 }),
-    page.click('#download-dialog button.main'),
-  ]);
+  const [saved] = await Promise.all([page.waitForEvent('download'), page.click('#download-dialog button.main')]);
   const path = join(folder, name);
   await saved.saveAs(path);
   return path;
@@ -345,10 +363,11 @@ describe('an image of the visitor', () => {
         if (strip.hidden) return;
         observer.disconnect();
         document.getElementById('job-cancel')!.click();
+        document.documentElement.dataset['givenUp'] = 'yes';
       }).observe(strip, { attributes: true });
     });
     await page.setInputFiles('#file', join(folder, 'large.qcow2'));
-    await page.waitForFunction(() => document.getElementById('job-text')!.textContent !== '');
+    await page.waitForFunction(() => document.documentElement.dataset['givenUp'] === 'yes');
     await page.locator('#job').waitFor({ state: 'hidden' });
     expect(await storedNames(page)).toEqual(before);
     expect(await page.locator('#disk-name').innerText()).toBe('Taken in');
@@ -389,7 +408,7 @@ describe('a download', () => {
     });
     const printed = await page.evaluate(() => window.demo.output().length);
     await page.click('#download-dialog button.main');
-    await page.locator('#job').waitFor();
+    await whenStored('linux changes.qcow2');
     await page.locator('#job').waitFor({ state: 'hidden' });
     await page.waitForFunction((length) => window.demo.output().length > length, printed);
     const overlay = await fetchStored('linux changes.qcow2', 'overlay.qcow2');

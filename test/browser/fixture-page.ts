@@ -50,5 +50,5 @@ export async function exportedBytes(page: Page): Promise<Buffer> {
 }
 
 async function loaded(page: Page): Promise<void> {
-  await page.waitForFunction(() => document.documentElement.dataset['loaded'] === 'yes', null, { timeout: 30_000 });
+  await page.waitForFunction(() => document.documentElement.dataset['loaded'] === 'yes', null);
 }

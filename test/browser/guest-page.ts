@@ -2,16 +2,13 @@
 import type { Page } from 'playwright-core';
 import type { DemoAutomation } from '../../demo/src/main.js';
 import type { DemoSnapshot } from '../../demo/src/snapshot-controls.js';
-import type { TestBrowser } from './harness.js';
+import { PATIENCE, type TestBrowser } from './harness.js';
 
 declare global {
   interface Window {
     demo: DemoAutomation;
   }
 }
-
-const BOOT_MILLISECONDS = 240_000;
-const COMMAND_MILLISECONDS = 90_000;
 
 /** Of all pages: what a guest printed before it went back must not look like an answer. */
 let commands = 0;
@@ -32,7 +29,7 @@ export class GuestPage {
     const ended = await this.page.waitForFunction(
       (wanted) => wanted.find((state) => state === document.documentElement.dataset['state']),
       [...states, 'error'],
-      { timeout: BOOT_MILLISECONDS },
+      PATIENCE,
     );
     const state = await ended.jsonValue();
     if (!state || !states.includes(state)) {
@@ -47,6 +44,29 @@ export class GuestPage {
     await this.run('true');
   }
 
+  /** Resolves when all that the guest's page was to do so far is done: what is asked for now has its turn after that. */
+  async settled(): Promise<void> {
+    const refusal = await this.delete('nobody has taken it').catch(String);
+    if (!refusal?.includes('nobody has taken it')) throw new Error(`the page has not taken its turn: ${refusal}`);
+  }
+
+  /** Resolves when the start of the page is over, with all that it has to say: the guest boots before that. */
+  async started(): Promise<void> {
+    await this.whenState('booting', 'ready');
+    await this.settled();
+  }
+
+  /** Takes the offer to go on from a snapshot; resolves when its guest runs. The state alone does not tell it from one that has booted. */
+  async resume(): Promise<void> {
+    await this.page.click('#resume-load');
+    await this.page.waitForFunction(
+      () => document.getElementById('boot-text')!.textContent.startsWith('Resumed in'),
+      null,
+      PATIENCE,
+    );
+    await this.whenState('ready');
+  }
+
   /** Types a command on the guest's serial console; resolves with what it printed. */
   async run(command: string): Promise<string> {
     const mark = `m${++commands}`;
@@ -55,9 +75,7 @@ export class GuestPage {
       (text) => window.demo.send(text),
       `echo BEGIN''-${mark}; ${command}; echo END''-${mark}\n`,
     );
-    await this.page.waitForFunction((end) => window.demo.output().includes(end), `END-${mark}\r`, {
-      timeout: COMMAND_MILLISECONDS,
-    });
+    await this.page.waitForFunction((end) => window.demo.output().includes(end), `END-${mark}\r`, PATIENCE);
     const output = await this.page.evaluate(() => window.demo.output());
     return output.slice(output.indexOf(`BEGIN-${mark}\r`) + mark.length + 6, output.indexOf(`END-${mark}\r`)).trim();
   }

@@ -19,6 +19,12 @@ import { afterEach } from 'vitest';
 
 const CHROMIUM = '/usr/bin/chromium';
 
+/**
+ * How long anything is waited for, and what pages wait unless told otherwise. It is time that only a test that fails takes: a busy machine
+ * needs many times what a quiet one does.
+ */
+export const PATIENCE = { timeout: 240_000 } as const;
+
 const ARGUMENTS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -96,6 +102,7 @@ export class TestBrowser {
   /** Opens a tab. What its console says is kept for `consoleText()`. */
   async open(url: string): Promise<Page> {
     const page = await this.#running().newPage();
+    page.setDefaultTimeout(PATIENCE.timeout);
     page.on('console', (message) => this.#lines.push(`[${message.type()}] ${message.text()}`));
     page.on('pageerror', (error) => this.#lines.push(`[page error] ${error.stack ?? error.message}`));
     page.on('crash', () => this.#lines.push('[page crashed]'));

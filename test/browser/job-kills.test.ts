@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exportedBytes, openFixture } from './fixture-page.js';
-import { launchBrowser, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 import { killTab } from './kill-tab.js';
 import { temporaryNames } from './opfs-folder.js';
 import { SiteServer } from './site-server.js';
@@ -53,6 +53,7 @@ afterEach(() => survivor.close());
 beforeEach(async () => {
   // What it exports stays for as long as it lives, so each test has its own.
   survivor = await openFixture(browser, server);
+  await whenLetGo();
   site.fault = () => null;
   site.resetCounts();
   // Each test has a version of its own, and so a cache of its own.
@@ -89,7 +90,17 @@ async function tabWithMark(name: string, requests: number): Promise<Page> {
 
 /** Resolves when the job of a tab waits for the server. */
 async function whenStalled(): Promise<void> {
-  await expect.poll(() => site.fault(site.baseRequests), { timeout: 20_000 }).toBe('stall');
+  await expect.poll(() => site.fault(site.baseRequests), PATIENCE).toBe('stall');
+}
+
+/** Nobody has a file any more that was being written: who was killed, or closed, has it for a moment yet. Opening a disk sweeps it then. */
+async function whenLetGo(): Promise<void> {
+  const held = () =>
+    survivor.evaluate(async () => {
+      const locks = (await navigator.locks.query()).held!;
+      return locks.map(({ name }) => name!).filter((name) => name.includes('/.tmp-'));
+    });
+  await expect.poll(held, PATIENCE).toEqual([]);
 }
 
 /** The disk in the surviving tab, exported: QEMU finds nothing wrong with it, and it is the base with the mark. */
@@ -111,6 +122,7 @@ describe('a tab that is killed while it exports', () => {
       await killTab(page);
       expect(await temporaryNames(survivor), 'what the kill left').toHaveLength(1);
       site.fault = () => null;
+      await whenLetGo();
       await openOverlay(survivor, name);
       expect(await temporaryNames(survivor)).toEqual([]);
       await expectWhole();
@@ -148,8 +160,9 @@ describe('a tab that is killed while it imports', () => {
         },
         { target: name, most: pieces },
       );
-      await expect.poll(() => temporaryNames(survivor)).toHaveLength(1);
+      await expect.poll(() => temporaryNames(survivor), PATIENCE).toHaveLength(1);
       await killTab(page);
+      await whenLetGo();
       await openOverlay(survivor, name);
       expect(await temporaryNames(survivor)).toEqual([]);
       await expectWhole();
@@ -166,7 +179,7 @@ describe('a tab that is killed while it makes its base available offline', () =>
       await page.evaluate(() => void window.disk.makeAvailableOffline().catch(() => undefined));
       await whenStalled();
       await expect
-        .poll(() => page.evaluate(async () => (await window.disk.bases())[0]!.keptBytes), { timeout: 20_000 })
+        .poll(() => page.evaluate(async () => (await window.disk.bases())[0]!.keptBytes), PATIENCE)
         .toBeGreaterThan(0);
       const kept = await page.evaluate(async () => (await window.disk.bases())[0]!.keptBytes);
       await killTab(page);

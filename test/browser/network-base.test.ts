@@ -15,7 +15,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkOverlay } from './guest-image.js';
 import { GuestPage } from './guest-page.js';
-import { launchBrowser, showConsoleOnFailure, type TestBrowser } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure, type TestBrowser } from './harness.js';
 import { SiteServer } from './site-server.js';
 import { forgetAll, storedFiles } from './stored-files.js';
 
@@ -86,14 +86,14 @@ async function boot(query: string): Promise<GuestPage> {
 /** Resolves when `bytes` of the base are kept, and nothing more is on its way. */
 async function whenKept(page: Page, bytes: number): Promise<void> {
   const kept = () => page.evaluate(async () => (await window.demo.bases())[0]!.keptBytes);
-  await expect.poll(kept, { timeout: 60_000 }).toBeGreaterThanOrEqual(bytes);
-  await expect.poll(() => site.openAnswers, { timeout: 60_000 }).toBe(0);
+  await expect.poll(kept, PATIENCE).toBeGreaterThanOrEqual(bytes);
+  await expect.poll(() => site.openAnswers, PATIENCE).toBe(0);
 }
 
 /** Presses the button, and resolves when there is nothing left to be pressed for. */
 async function makeAvailableOffline({ page }: GuestPage): Promise<void> {
   await page.click('#offline');
-  await page.locator('#offline').waitFor({ state: 'hidden', timeout: 120_000 });
+  await page.locator('#offline').waitFor({ state: 'hidden' });
   expect(await page.locator('#base-here').innerText()).toMatch(/^all /);
 }
 
@@ -176,7 +176,7 @@ describe('a site whose server is unwell', () => {
     };
     const { page } = await open(PAGE);
     const notice = page.locator('#notice');
-    await notice.filter({ hasText: 'BASE_CHANGED' }).waitFor({ timeout: 120_000 });
+    await notice.filter({ hasText: 'BASE_CHANGED' }).waitFor();
     const words = await notice.innerText();
     expect(words).toContain('The disk could not carry out a read');
     expect(words).toContain('"first"');

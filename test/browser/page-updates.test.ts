@@ -13,14 +13,13 @@ import { PAGE_FILES } from '../../demo/build.mjs';
 import { buildServiceWorker } from '../../demo/page-build.mjs';
 import { createImage } from '../../src/image/create.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
-import { launchBrowser, showConsoleOnFailure, type TestBrowser } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure, type TestBrowser } from './harness.js';
 import { SiteServer } from './site-server.js';
 
 /** There is none, so that no machine is built: the page says so, and that is all that these tests need of it. */
 const NO_GUEST = '?base=images/none.qcow2';
 /** An empty disk: the machine runs, and finds nothing to boot. */
 const EMPTY_DISK = '?base=images/empty.qcow2';
-const PATIENCE = { timeout: 60_000 };
 
 let browser: TestBrowser;
 let folder: string;
@@ -105,6 +104,41 @@ async function whenKept(page: Page): Promise<void> {
   await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
 }
 
+/** Resolves when the service worker knows of no other tab of the site: one that was just closed may be counted yet. */
+async function whenOnlyTab(page: Page): Promise<void> {
+  const origin = new URL(page.url()).origin;
+  const tabs = async (): Promise<number | undefined> => {
+    const worker = page
+      .context()
+      .serviceWorkers()
+      .find((running) => running.url().startsWith(origin));
+    return worker?.evaluate(async () => {
+      const { clients } = globalThis as unknown as { clients: { matchAll(query: object): Promise<unknown[]> } };
+      return (await clients.matchAll({ type: 'window', includeUncontrolled: true })).length;
+    });
+  };
+  await expect.poll(tabs, PATIENCE).toBe(1);
+}
+
+/** From its next visit on the page notes when its own attempt to be kept has failed. */
+async function noteFailedAttempt(page: Page): Promise<void> {
+  await page.addInitScript(() => {
+    const { register } = ServiceWorkerContainer.prototype;
+    ServiceWorkerContainer.prototype.register = async function (...given) {
+      const registration = await register.apply(this, given);
+      const worker = registration.installing;
+      const look = (): void => {
+        // One that is gone already has failed before it could be looked at: there is room for none.
+        const hasFailed = worker === null ? registration.active === null : worker.state === 'redundant';
+        if (hasFailed) document.documentElement.dataset['attempt'] = 'failed';
+      };
+      worker?.addEventListener('statechange', look);
+      look();
+      return registration;
+    };
+  });
+}
+
 const newVersionOffer = (page: Page) => page.locator('#new-version');
 
 describe('a page that is kept', () => {
@@ -128,9 +162,10 @@ describe('a page that is kept', () => {
     await newVersionOffer(page).waitFor({ state: 'visible', ...PATIENCE });
     expect(await versionsOf(page)).toEqual(['one']);
     await page.click('#new-version-load');
-    await expect.poll(() => newVersionOffer(page).innerText()).toContain('Close the other tabs');
+    await expect.poll(() => newVersionOffer(page).innerText(), PATIENCE).toContain('Close the other tabs');
     expect(await versionsOf(page)).toEqual(['one']);
     await other.close();
+    await whenOnlyTab(page);
     await page.click('#new-version-load');
     await page.waitForFunction(() => document.documentElement.dataset['version'] === 'two', null, PATIENCE);
     expect(await versionsOf(page)).toEqual(['two']);
@@ -208,11 +243,12 @@ describe('a page that can not be kept', () => {
     await page.goto(`${small.url}/${EMPTY_DISK}`);
     expect(await pressOffline(page)).toContain('The page itself could not be kept');
     expect(await caches(page)).toEqual([]);
+    await noteFailedAttempt(page);
     await page.reload();
     await whenState(page, 'booting');
-    // This visit has tried, too.
-    const isTried = () => page.evaluate(async () => (await navigator.serviceWorker.getRegistration()) === undefined);
-    await expect.poll(isTried, PATIENCE).toBe(true);
+    await page.waitForFunction(() => document.documentElement.dataset['attempt'] === 'failed');
+    const isGone = () => page.evaluate(async () => (await navigator.serviceWorker.getRegistration()) === undefined);
+    await expect.poll(isGone, PATIENCE).toBe(true);
     await session.send('Storage.overrideQuotaForOrigin', { origin: small.url });
     // The room is there a moment after it was given: a visitor tries again, too.
     const offline = page.locator('#offline');

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import type { CDPSession, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { exportedBytes, openFixture, serveFixture } from './fixture-page.js';
-import { launchBrowser, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 import { temporaryNames } from './opfs-folder.js';
 
 const MIB = 1 << 20;
@@ -45,11 +45,13 @@ showConsoleOnFailure(() => browser);
 
 /** From now on there is room for so many bytes more. */
 async function leaveRoom(bytes: number): Promise<void> {
-  const { usage } = await page.evaluate(async () => {
-    // What an earlier page has left goes, and would be room.
-    await window.qcow2.listFiles();
-    return navigator.storage.estimate();
-  });
+  // What an earlier page has left goes with a look at the folder, once its worker has ended, and would be room.
+  const left = async (): Promise<string[]> => {
+    await page.evaluate(() => window.qcow2.listFiles());
+    return temporaryNames(page);
+  };
+  await expect.poll(left, PATIENCE).toEqual([]);
+  const { usage } = await page.evaluate(() => navigator.storage.estimate());
   await session.send('Storage.overrideQuotaForOrigin', { origin: server.url, quotaSize: (usage ?? 0) + bytes });
 }
 

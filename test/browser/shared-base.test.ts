@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { FolderServer, TestBrowser } from './harness.js';
-import { launchBrowser, showConsoleOnFailure } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure } from './harness.js';
 import { openFixture } from './fixture-page.js';
 import { SiteServer } from './site-server.js';
 
@@ -120,7 +120,7 @@ describe('a browser that is killed while it fetches', () => {
       window.disk.makeAvailableOffline().catch(() => undefined);
     });
     await expect
-      .poll(() => page.evaluate(async () => (await window.disk.bases())[0]!.keptBytes), { timeout: 10_000 })
+      .poll(() => page.evaluate(async () => (await window.disk.bases())[0]!.keptBytes), PATIENCE)
       .toBeGreaterThan(2 * 2 ** 20);
     await browser.kill();
     await browser.relaunch();

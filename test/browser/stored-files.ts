@@ -1,7 +1,7 @@
 /** What the demo has stored for an origin, looked at while no page of the demo has it open. */
 import type { Page } from 'playwright-core';
 import { expect } from 'vitest';
-import type { TestBrowser } from './harness.js';
+import { PATIENCE, type TestBrowser } from './harness.js';
 
 const DEMO_FOLDER = 'qcow2-wasm-demo';
 const BASES_FOLDER = 'qcow2-wasm-bases';
@@ -16,32 +16,40 @@ async function besideDemo<T>(browser: TestBrowser, origin: string, job: (page: P
   }
 }
 
-/** The worker of a page that was just closed may have its files for a moment yet. */
-async function forget(browser: TestBrowser, origin: string, folders: readonly string[]): Promise<void> {
-  const remove = (page: Page): Promise<string[]> =>
-    page.evaluate(async (names) => {
-      const root = await navigator.storage.getDirectory();
-      const removed = names.map((name) =>
-        root.removeEntry(name, { recursive: true }).then(
-          () => 'gone',
-          (error: DOMException) => (error.name === 'NotFoundError' ? 'gone' : error.name),
-        ),
-      );
-      return Promise.all(removed);
-    }, folders);
-  await besideDemo(browser, origin, async (page) => {
-    await expect.poll(() => remove(page), { timeout: 15_000 }).toEqual(folders.map(() => 'gone'));
-  });
+/** Deletes a folder in OPFS, or a file in it. The worker of a page that was just closed may have its files for a moment yet. */
+async function remove(page: Page, ...path: [folder: string, file?: string]): Promise<void> {
+  const attempt = (): Promise<string> =>
+    page.evaluate(async ([folder, file]) => {
+      try {
+        const root = await navigator.storage.getDirectory();
+        if (file === undefined) await root.removeEntry(folder, { recursive: true });
+        else await (await root.getDirectoryHandle(folder)).removeEntry(file);
+        return 'gone';
+      } catch (error) {
+        const { name } = error as DOMException;
+        return name === 'NotFoundError' ? 'gone' : name;
+      }
+    }, path);
+  await expect.poll(attempt, PATIENCE).toBe('gone');
 }
 
-/** Nothing of earlier tests is in OPFS. */
+/** Nothing of earlier tests is stored, and the demo misses nothing of it. */
 export function forgetAll(browser: TestBrowser, origin: string): Promise<void> {
-  return forget(browser, origin, [DEMO_FOLDER, BASES_FOLDER]);
+  return besideDemo(browser, origin, async (page) => {
+    await remove(page, DEMO_FOLDER);
+    await remove(page, BASES_FOLDER);
+    await page.evaluate(() => localStorage.clear());
+  });
 }
 
 /** What was kept of base images is gone, as after an eviction; the disk stays. */
 export function forgetBases(browser: TestBrowser, origin: string): Promise<void> {
-  return forget(browser, origin, [BASES_FOLDER]);
+  return besideDemo(browser, origin, (page) => remove(page, BASES_FOLDER));
+}
+
+/** A file of the demo is gone, as after an eviction. */
+export function forgetFile(browser: TestBrowser, origin: string, file: string): Promise<void> {
+  return besideDemo(browser, origin, (page) => remove(page, DEMO_FOLDER, file));
 }
 
 /** The demo's files by name, with their bytes in base 64. */

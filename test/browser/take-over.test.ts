@@ -8,7 +8,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openFixture, serveFixture } from './fixture-page.js';
-import { launchBrowser, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
+import { launchBrowser, PATIENCE, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 import { killTab } from './kill-tab.js';
 
 declare global {
@@ -87,11 +87,13 @@ describe('a tab that knows how to let go of its disk', () => {
     await letsGo(one, 7);
     expect(await open(other, { name: 'given.qcow2', takeOver: true })).toBeNull();
     expect(await byteAt(other, 1 << 20)).toBe(7);
-    expect(await endOf(one)).toBe('IN_USE: /qcow2-wasm/given.qcow2 went to another page, which asked for it');
+    await expect
+      .poll(() => endOf(one), PATIENCE)
+      .toBe('IN_USE: /qcow2-wasm/given.qcow2 went to another page, which asked for it');
     await letsGo(other, 8);
     expect(await open(one, { name: 'given.qcow2', takeOver: true })).toBeNull();
     expect(await byteAt(one, 1 << 20)).toBe(8);
-    expect(await endOf(other)).toContain('went to another page');
+    await expect.poll(() => endOf(other), PATIENCE).toContain('went to another page');
   });
 
   it('gives it to itself', async () => {
@@ -157,10 +159,12 @@ describe('a tab that is killed', () => {
       window.disk.onTakeOver = () => new Promise(() => undefined);
     });
     const opening = open(other, { name: 'hung.qcow2', takeOver: { patience: 60_000 } });
-    // It waits for the lock by then.
-    await expect
-      .poll(() => one.evaluate(async () => (await navigator.locks.query()).pending?.length))
-      .toBeGreaterThan(0);
+    const waiting = () =>
+      one.evaluate(async () => {
+        const { pending } = await navigator.locks.query();
+        return pending!.filter(({ name }) => name === 'qcow2-wasm:qcow2-wasm/hung.qcow2').length;
+      });
+    await expect.poll(waiting, PATIENCE).toBe(1);
     await killTab(one);
     expect(await opening).toBeNull();
     expect(await byteAt(other, 0)).toBe(6);
@@ -176,7 +180,9 @@ describe('a flush that fails while a disk is let go of', () => {
     await one.evaluate(() => new BroadcastChannel('failing-worker').postMessage('fail'));
     const told = await open(other, { name: 'lost.qcow2', takeOver: true });
     expect(told).toMatch(/^IO: \/qcow2-wasm\/lost\.qcow2 is free, but what was written to it last .* medium is broken/);
-    await expect.poll(() => endOf(one)).toMatch(/^IO: .* what was written to it last could not be made stable/);
+    await expect
+      .poll(() => endOf(one), PATIENCE)
+      .toMatch(/^IO: .* what was written to it last could not be made stable/);
     expect(await open(other, { name: 'lost.qcow2' })).toBeNull();
     expect(await byteAt(other, 0)).toBe(1);
   });

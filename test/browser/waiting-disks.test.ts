@@ -13,9 +13,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GuestPage } from './guest-page.js';
 import { launchBrowser, serveFolder, showConsoleOnFailure, type FolderServer, type TestBrowser } from './harness.js';
 import { FOLDER, plantImage, requireSame, smallImage, storedNames } from './small-disks.js';
-import { storedFiles } from './stored-files.js';
+import { forgetFile, storedFiles } from './stored-files.js';
 
-const PATIENT = { timeout: 120_000 };
 const IMAGES = { A: smallImage('one disk', 1 << 20), B: smallImage('another', 1 << 20) } as const;
 
 let server: FolderServer;
@@ -73,14 +72,10 @@ function notice(): Promise<string> {
 }
 
 async function whenNoticeSays(words: string, where = page): Promise<void> {
-  await where.waitForFunction(
-    (wanted) => {
-      const panel = document.getElementById('notice')!;
-      return !panel.hidden && panel.innerText.includes(wanted);
-    },
-    words,
-    PATIENT,
-  );
+  await where.waitForFunction((wanted) => {
+    const panel = document.getElementById('notice')!;
+    return !panel.hidden && panel.innerText.includes(wanted);
+  }, words);
 }
 
 async function openHere(): Promise<string | undefined> {
@@ -95,16 +90,12 @@ function isNamed(file: string): boolean {
 
 /** The page has noted these disks, and no others. */
 async function whenNoted(...files: string[]): Promise<void> {
-  await page.waitForFunction(
-    (wanted) => {
-      const ledger = JSON.parse(localStorage.getItem('qcow2-wasm-demo storage seen') ?? '{"disks":[]}') as {
-        disks: { name: string }[];
-      };
-      return JSON.stringify(ledger.disks.map(({ name }) => name).sort()) === JSON.stringify(wanted);
-    },
-    files,
-    PATIENT,
-  );
+  await page.waitForFunction((wanted) => {
+    const ledger = JSON.parse(localStorage.getItem('qcow2-wasm-demo storage seen') ?? '{"disks":[]}') as {
+      disks: { name: string }[];
+    };
+    return JSON.stringify(ledger.disks.map(({ name }) => name).sort()) === JSON.stringify(wanted);
+  }, files);
 }
 
 /** Both disks are what they were, to QEMU, and there is nothing else. */
@@ -158,11 +149,9 @@ describe('what waits while another disk is started', () => {
     await leave();
     const files = await storedFiles(browser, server.url);
     await requireSame(files.get('disk-A copy.qcow2'), IMAGES.A);
-    await page.evaluate(
-      async (from) =>
-        (await (await navigator.storage.getDirectory()).getDirectoryHandle(from)).removeEntry('disk-A copy.qcow2'),
-      FOLDER,
-    );
+    await visit('A');
+    // By the page itself, which misses what somebody else has deleted.
+    await page.evaluate(() => window.demo.deleteDisk('A copy'));
     await requireUntouched();
   });
 
@@ -213,7 +202,7 @@ describe('a disk that another tab asks for', () => {
     const second = await browser.open(`${server.url}/?disk=A`);
     await whenNoticeSays('in use in another tab', second);
     await second.getByRole('button', { name: 'Take it over' }).click();
-    await page.waitForFunction(() => document.documentElement.dataset['asked'] === 'yes', null, PATIENT);
+    await page.waitForFunction(() => document.documentElement.dataset['asked'] === 'yes');
     await page.evaluate(() => window.held!.release!());
     expect(await page.evaluate(() => window.held!.outcome)).toBe('done');
     await new GuestPage(second).whenState('booting');
@@ -246,29 +235,44 @@ describe('a disk that is not there', () => {
     await visit('A');
     await whenNoted('disk-A.qcow2', 'disk-B.qcow2', 'disk-work.qcow2');
     await leave();
-    await clear('disk-work.qcow2');
+    await forgetFile(browser, server.url, 'disk-work.qcow2');
     await page.goto(`${server.url}/?disk=work`);
     await whenNoticeSays('The browser has cleared the disk “work”');
     await visit('A');
     await whenNoted('disk-A.qcow2', 'disk-B.qcow2');
     await leave();
-    await clear('disk-B.qcow2');
+    await forgetFile(browser, server.url, 'disk-B.qcow2');
     await visit('A');
     await whenNoticeSays('The browser has cleared your disk');
     expect(await notice()).toMatch(/B, [\d.]+ MiB, last here/);
     await page.reload();
-    await guest.whenState('booting');
-    await page.evaluate(() => window.demo.flush());
+    await guest.started();
     expect(await page.locator('#notice').isVisible(), 'it is said once').toBe(false);
     expect((await storedNames(page)).filter(isNamed)).toEqual(['disk-A.qcow2']);
   });
-});
 
-/** As a browser does that is short of room. */
-async function clear(file: string): Promise<void> {
-  await page.evaluate(
-    async ({ from, name }) =>
-      (await (await navigator.storage.getDirectory()).getDirectoryHandle(from)).removeEntry(name),
-    { from: FOLDER, name: file },
-  );
-}
+  it('is said to be cleared only when what went wrong meanwhile has been read', async () => {
+    await plantImage(page, 'B.qcow2', 'disk-B.qcow2');
+    await visit('A');
+    await whenNoted('disk-A.qcow2', 'disk-B.qcow2');
+    await leave();
+    await forgetFile(browser, server.url, 'disk-B.qcow2');
+    // The machine stands still in its making until it is told to go on.
+    await page.addInitScript(() => {
+      const send = XMLHttpRequest.prototype.send;
+      const released = new Promise<void>((resolve) => (window.held = { release: resolve }));
+      XMLHttpRequest.prototype.send = function (body) {
+        void released.then(() => send.call(this, body));
+      };
+    });
+    await page.goto(`${server.url}/?disk=A`);
+    await page.setInputFiles('#file', { name: 'letter.qcow2', mimeType: '', buffer: Buffer.alloc(4096, 'no image') });
+    await whenNoticeSays('That image cannot be used');
+    expect(await guest.state(), 'the start is under way').toBe('loading');
+    await page.evaluate(() => window.held!.release!());
+    await guest.started();
+    expect(await notice()).toContain('That image cannot be used');
+    await page.click('#notice button:has-text("Dismiss")');
+    await whenNoticeSays('The browser has cleared your disk');
+  });
+});

@@ -1,6 +1,6 @@
 /** The notes behind a snapshot's picture. */
 import { describe, expect, it } from 'vitest';
-import { notesOf, packPicture } from '../../demo/src/picture-file.js';
+import { hasImage, notesOf, packPicture } from '../../demo/src/picture-file.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
 const LIMIT = 64 * 1024;
@@ -44,6 +44,16 @@ describe('a picture with notes', () => {
     const kept = (await notesOf(file))?.serial ?? '';
     expect(kept.length).toBeGreaterThan(10_000);
     expect(serial.endsWith(`\n${kept}`)).toBe(true);
+  });
+
+  it('has notes also without an image, and says that there is none to be shown', async () => {
+    const notes = { ready: false, halted: true, serial: 'Power down\r\n' };
+    const alone = await packPicture(null, notes);
+    expect(await notesOf(alone)).toEqual(notes);
+    expect(hasImage(alone)).toBe(false);
+    expect(hasImage(new Uint8Array(0))).toBe(false);
+    expect(hasImage(await packPicture(image, notes))).toBe(true);
+    expect(hasImage(image), 'of somebody else’s snapshot').toBe(true);
   });
 
   it('has none where something else made the picture', async () => {

@@ -5,6 +5,7 @@ import { LAYOUT_VERSION } from '../../src/network/cache-header.js';
 import { baseFileName } from '../../src/network/kept-bases.js';
 import { listStoredBases, removeStoredBase } from '../../src/network/stored-bases.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
+import type { Storage } from '../../src/storage/storage.js';
 import { patternBytes } from '../storage/conformance.js';
 import { expectSameBytes } from '../support/model-disk.js';
 import { MemoryBases, hostOn } from './memory-bases.js';
@@ -76,6 +77,20 @@ describe('the bases that are kept', () => {
     base.close();
   });
 
+  it('are told with a file that has all that is here, also where that comes while it is looked at', async () => {
+    const [server, bases] = [served(), new MemoryBases()];
+    const base = await open(hostOn(server, bases));
+    const peek = bases.peek.bind(bases);
+    const before = bases.files.get(baseFileName(URL_OF_BASE, 'etag:"v1"'))!.size;
+    await base.makeAvailableOffline();
+    let looks = 0;
+    bases.peek = async (name) => (++looks === 1 ? new OutgrownStorage((await peek(name))!, before) : peek(name));
+    const [seen] = await listStoredBases(bases);
+    expect(seen!.presentBytes).toBe(SIZE);
+    expect(seen!.bytes).toBeGreaterThan(SIZE);
+    base.close();
+  });
+
   it('open also where it can not be written down when', async () => {
     const [server, bases] = [served(), new MemoryBases()];
     const first = await open(hostOn(server, bases));
@@ -96,5 +111,25 @@ describe('the bases that are kept', () => {
 class UnreadableStorage extends MemoryStorage {
   override read(): void {
     throw new Qcow2Error('IO', 'it was changed while it was read');
+  }
+}
+
+/** A file as it was opened at `size`, whose bytes are those of now. */
+class OutgrownStorage extends MemoryStorage {
+  readonly #now: Storage;
+  readonly #sizeThen: number;
+
+  constructor(now: Storage, sizeThen: number) {
+    super();
+    this.#now = now;
+    this.#sizeThen = sizeThen;
+  }
+
+  override get size(): number {
+    return this.#sizeThen;
+  }
+
+  override read(offset: number, target: Uint8Array): void {
+    this.#now.read(offset, target);
   }
 }
