@@ -193,7 +193,7 @@ export class DiskWork {
     return this.turns.ofThis(async () => (await this.#flushed()).exportImage(exportOptions(options)));
   }
 
-  /** The same, streamed into `target`. A target that is a file is as it was if it fails. */
+  /** The same, into `target`. One that is a file is as it was if it fails. */
   save(target: SaveTarget, options: DiskExport = {}): Promise<void> {
     return this.turns.ofThis(async () => (await this.#flushed()).saveTo(target, exportOptions(options)));
   }

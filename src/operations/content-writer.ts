@@ -6,6 +6,7 @@
  */
 import type { Disk, GuestOffset } from '../disk.js';
 import { Qcow2Error } from '../errors.js';
+import { SECTOR_BYTES } from '../format/limits.js';
 import { Qcow2Image } from '../image/qcow2-image.js';
 import { isZero } from '../util/bytes.js';
 import { alignUp } from '../util/integers.js';
@@ -38,20 +39,30 @@ export function writeContent(writer: ContentWriter, offset: GuestOffset, content
 
 /** Where data goes to, and the unit that it is cut into. Throws `BAD_ARGUMENT` for a target that can't hold compressed clusters. */
 export function dataWriter(target: Disk, compress: boolean): Pick<ContentWriter, 'unit' | 'data'> {
-  if (!compress) return { unit: ZERO_UNIT, data: (offset, content) => target.write(offset, content) };
+  if (!compress) {
+    // Encryption knows whole sectors only.
+    const data = (offset: GuestOffset, content: Uint8Array): void =>
+      target.write(offset, filledUp(content, SECTOR_BYTES, { offset, size: target.size }));
+    return { unit: ZERO_UNIT, data };
+  }
   if (!(target instanceof Qcow2Image)) {
     throw new Qcow2Error('BAD_ARGUMENT', 'compress is true; only a qcow2 image can hold compressed clusters');
   }
   const { clusterSize } = target;
   return {
     unit: clusterSize,
-    data: (offset, content) => target.writeCompressed(offset, filledUp(content, target, offset)),
+    data: (offset, content) =>
+      target.writeCompressed(offset, filledUp(content, clusterSize, { offset, size: target.size })),
   };
 }
 
-/** A disk may end inside a sector, where the copy does not. */
-function filledUp(content: Uint8Array, { clusterSize, size }: Qcow2Image, offset: GuestOffset): Uint8Array {
-  const end = Math.min(size, alignUp(offset + content.length, clusterSize));
+/** Up to whole units: a disk may end inside a sector, where the copy, of `size` bytes, does not. */
+function filledUp(
+  content: Uint8Array,
+  unit: number,
+  { offset, size }: { readonly offset: GuestOffset; readonly size: number },
+): Uint8Array {
+  const end = Math.min(size, alignUp(offset + content.length, unit));
   if (end === offset + content.length) return content;
   const whole = new Uint8Array(end - offset);
   whole.set(content);

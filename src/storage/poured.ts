@@ -6,7 +6,7 @@
  *   write, metadata     --> kept, by sectors --> taken with `takeRest` at the end
  *
  * - Guest data is what is announced as such (`access-purpose.ts`). It may not be read again; a job that would is a mistake of ours.
- * - What is in memory of a standalone image is a 8000th part of its disk, or with small clusters more: all its L2 tables and refcounts.
+ * - In memory are all L2 tables and refcounts, an 8000th part of the disk or, with small clusters, more; at the end for a moment three times.
  * - Clusters are whole sectors, so no sector is of both kinds at once. One may become the other: what was written last counts.
  */
 import { assert } from '../util/assert.js';
@@ -67,6 +67,11 @@ export class PouredStorage implements Storage {
   }
 
   truncate(size: number): void {
+    if (size < this.#size) this.#cut(size);
+    this.#size = size;
+  }
+
+  #cut(size: number): void {
     assert(
       !this.#gone.touches(size, Infinity),
       `a file is cut to ${size} bytes, and what lies behind is written already`,
@@ -76,7 +81,6 @@ export class PouredStorage implements Storage {
       if (inside <= 0) this.#kept.delete(sector);
       else if (inside < SECTOR_BYTES) bytes.fill(0, inside);
     }
-    this.#size = size;
   }
 
   /** Stable is what whoever takes the pieces makes stable. */

@@ -17,8 +17,6 @@ export function copyFile(source: Storage, target: Storage): Steps {
     }
     const piece = buffer.subarray(0, Math.min(STEP_BYTES, total - done));
     source.read(done, piece);
-    // Of a copy nothing is read again, whatever it is of.
-    target.announce?.('write_aio');
     target.write(done, piece);
     done += piece.length;
     return { done, total, what: 'copying the file' };

@@ -16,12 +16,14 @@ import type { ImageFiles } from './image-files.js';
 import type { Bytes } from './protocol.js';
 import type { DiskStats } from './remote-disk.js';
 import type { NetworkBases } from './network-bases.js';
+import { SaveSession } from './save-session.js';
 import { SnapshotSession } from './snapshot-session.js';
 
 export class DiskSession {
   readonly snapshots: SnapshotSession;
   readonly bitmaps: BitmapSession;
   readonly exports: ExportSession;
+  readonly saves: SaveSession;
   readonly #disk: OpenDiskFile;
   readonly #buffers = new BufferPool();
   #reads = 0;
@@ -34,6 +36,7 @@ export class DiskSession {
   constructor(files: ImageFiles, disk: OpenDiskFile, estimateRoom: EstimateRoom | null = null) {
     this.#disk = disk;
     this.exports = new ExportSession(files, disk.image, estimateRoom);
+    this.saves = new SaveSession(files, disk.image, this.exports);
     this.snapshots = new SnapshotSession(disk.image, this.#buffers);
     this.bitmaps = new BitmapSession(disk.image);
   }

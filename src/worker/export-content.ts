@@ -31,3 +31,6 @@ export type ExportContent =
       'encryption'
     >)
   | { readonly of: 'file' };
+
+/** What can be saved as it is made. */
+export type SavedContent = Extract<ExportContent, { of: 'disk' | 'snapshot' | 'overlay' }>;

@@ -3,7 +3,7 @@ import { Qcow2Error } from '../errors.js';
 import type { EncryptionSettings } from '../image/unlock-image.js';
 import type { NewBackingFile } from '../operations/change-backing.js';
 import type { SnapshotKey } from '../operations/snapshots/snapshot-info.js';
-import type { Compression, ExportContent } from './export-content.js';
+import type { Compression, SavedContent } from './export-content.js';
 import type { JobOptions } from './job-options.js';
 
 export interface ExportOptions extends JobOptions {
@@ -27,7 +27,7 @@ export interface ExportOptions extends JobOptions {
 }
 
 /** @throws Qcow2Error `BAD_ARGUMENT` for options against each other. */
-export function exportContent(options: ExportOptions): ExportContent {
+export function exportContent(options: ExportOptions): SavedContent {
   const { content = 'disk', snapshot, snapshots, backing, encryption, compress } = options;
   const settings = { ...(encryption && { encryption }), ...(compress !== undefined && { compress }) };
   if (content === 'overlay') {

@@ -1,5 +1,5 @@
 /**
- * The exports of the open disk in the worker, of the moment they were asked for: to a temporary file, or to the page, which saves them.
+ * The exports of the open disk in the worker, of the moment they were asked for: to a temporary file, or wherever else (`save-session.ts`).
  *
  * - The disk of now is held as a moment where it can be, so that it may be written between the steps; where it can't, writes wait.
  * - The disk comes first where room is short (`export-room.ts`): the export is given up, and its file removed before its moment is released.
@@ -9,17 +9,15 @@ import type { Qcow2Image } from '../image/qcow2-image.js';
 import { newEncryption, type NewEncryption } from '../image/unlock-image.js';
 import type { IncrementToken } from '../operations/bitmaps/export-incremental.js';
 import type { EstimateRoom } from '../network/make-offline.js';
-import { copiedSnapshots } from '../operations/snapshots/copy-with-snapshots.js';
 import { removeLeftMoment, takeMoment, type ExportMoment } from '../operations/snapshots/export-moment.js';
 import { settle } from '../storage/not-resident.js';
-import { partOf } from '../util/progress.js';
+import type { Progress } from '../util/progress.js';
 import { checkExport, exportJob, isOfNow, isOfSnapshot, type ExportJob } from './export-job.js';
 import { checkExportRoom, ExportRoom } from './export-room.js';
-import { PageTarget, TemporaryTarget, type ExportTarget } from './export-target.js';
+import { TemporaryTarget, type ExportTarget } from './export-target.js';
 import type { ImageFiles } from './image-files.js';
 import { carryOut, type BetweenSteps, type JobTurns } from './job.js';
-import { PieceSender } from './piece-pipe.js';
-import type { ExportContent, ExportedFile, ExportRequest, Request, SaveRequest } from './protocol.js';
+import type { ExportContent, ExportedFile, ExportRequest, Request } from './protocol.js';
 
 export class ExportSession {
   readonly #files: ImageFiles;
@@ -47,28 +45,11 @@ export class ExportSession {
     const { name, lock } = await this.#files.createTemporary();
     this.#last = name;
     try {
-      const token = await this.#write(new TemporaryTarget(this.#files, name), content, turns);
-      return { blob: await this.#files.blob(name), lock, token };
+      const written = await this.write(new TemporaryTarget(this.#files, name), content, turns);
+      return { blob: await this.#files.blob(name), lock, token: written?.token ?? null };
     } catch (error) {
       await this.#removeLast();
       throw error;
-    }
-  }
-
-  /** Sends the file to the page as it is made, where the page can write that. Resolves with its size. */
-  async save({ content, inOrder, port }: SaveRequest, turns: JobTurns): Promise<number> {
-    const sender = new PieceSender(port);
-    try {
-      const holdsSeveral = content.of === 'disk' && content.snapshots;
-      // What several disks share is read again, and changed, in the copy.
-      if (inOrder || (holdsSeveral && copiedSnapshots(this.#image).length > 0)) {
-        return await this.#saveWhole(content, sender, turns);
-      }
-      const target = new PageTarget(sender);
-      await this.#write(target, holdsSeveral ? { ...content, snapshots: false } : content, turns);
-      return target.size;
-    } finally {
-      sender.close();
     }
   }
 
@@ -82,39 +63,11 @@ export class ExportSession {
     }
   }
 
-  /** Makes the file first, and then sends it. */
-  async #saveWhole(content: ExportContent, sender: PieceSender, turns: JobTurns): Promise<number> {
-    const { name } = await this.#files.createTemporary();
-    try {
-      await this.#write(new TemporaryTarget(this.#files, name), content, inPart(turns, 0));
-      return await this.#send(name, sender, inPart(turns, 1));
-    } finally {
-      await this.#files.remove(name);
-    }
-  }
-
-  /** The disk may be used meanwhile. */
-  async #send(name: string, sender: PieceSender, turns: JobTurns): Promise<number> {
-    const [between, whileLoading] = [turns.of('exportOfMoment'), turns.whileLoading('exportOfMoment')];
-    const file = await this.#files.open(name, 'read-only');
-    try {
-      const total = file.size;
-      for (let done = 0; done < total;) {
-        const bytes = new Uint8Array(Math.min(PIECE_BYTES, total - done));
-        const offset = done;
-        file.read(offset, bytes);
-        await whileLoading((signal) => sender.send({ offset, bytes }, signal));
-        done += Math.min(PIECE_BYTES, total - offset);
-        await between({ done, total, what: 'saving' });
-      }
-      return total;
-    } finally {
-      file.close();
-    }
-  }
-
-  /** Resolves with the token of an increment. Wipes the key of its own, whatever happens. */
-  async #write(target: ExportTarget, content: ExportContent, turns: JobTurns): Promise<IncrementToken | null> {
+  /**
+   * Writes what is asked for to `target`, which is closed then. Null, and nothing written, where the disk would have to stand still for a target
+   * that may take its time. Wipes the key of an encryption of its own, whatever happens.
+   */
+  async write(target: ExportTarget, content: ExportContent, turns: JobTurns): Promise<Written | null> {
     const settings = content.of === 'file' ? undefined : content.encryption;
     const encryption = settings && (await newEncryption(settings, { signal: turns.signal }));
     try {
@@ -123,6 +76,8 @@ export class ExportSession {
       await this.removeLeftMoment(turns.aside);
       if (target.takesRoom) await checkExportRoom(this.#image, content, this.#estimateRoom);
       const moment = isOfNow(content) ? await settle(() => takeMoment(this.#image)) : null;
+      const isHeld = moment !== null || isOfSnapshot(content);
+      if (!isHeld && target.takesItsTime) return null;
       this.#room.watch();
       try {
         return await this.#copy(target, content, { encryption, moment, turns });
@@ -139,7 +94,8 @@ export class ExportSession {
     }
   }
 
-  async #copy(target: ExportTarget, content: ExportContent, { encryption, moment, turns }: CopyInput) {
+  async #copy(target: ExportTarget, content: ExportContent, input: CopyInput): Promise<Written> {
+    const { encryption, moment, turns } = input;
     const file = await target.open();
     try {
       const image = this.#image;
@@ -147,13 +103,17 @@ export class ExportSession {
       const kind = moment !== null || isOfSnapshot(content) ? 'exportOfMoment' : 'export';
       const between = this.#room.between(turns.of(kind));
       const whileLoading = this.#room.whileLoading(turns.whileLoading(kind));
+      // The last step is told of when all of it has arrived.
+      let last: Progress | null = null;
       const sendBetween: BetweenSteps = async (progress) => {
         await target.send(whileLoading);
-        await between(progress);
+        last = progress.done >= progress.total ? progress : null;
+        if (last === null) await between(progress);
       };
       const token = (await carryOut<IncrementToken | void>(job, sendBetween, whileLoading)) ?? null;
       await target.send(whileLoading, true);
-      return token;
+      if (last !== null) await between(last);
+      return { token };
     } finally {
       file.close();
     }
@@ -176,18 +136,9 @@ export class ExportSession {
   }
 }
 
-/** Of what is sent of a file at once. Bytes. */
-const PIECE_BYTES = 1024 * 1024;
-
-/** Of two parts. */
-function inPart(turns: JobTurns, index: number): JobTurns {
-  return {
-    ...turns,
-    of: (kind) => {
-      const between = turns.of(kind);
-      return (progress) => between(partOf(progress, index, 2));
-    },
-  };
+export interface Written {
+  /** Of an increment. */
+  readonly token: IncrementToken | null;
 }
 
 interface CopyInput {

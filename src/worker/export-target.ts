@@ -11,6 +11,8 @@ import type { PieceSender } from './piece-pipe.js';
 export interface ExportTarget {
   /** Whether it takes room that the site has. */
   readonly takesRoom: boolean;
+  /** Whether it may take any time, which no guest is to wait for. */
+  readonly takesItsTime: boolean;
   open(): Promise<Storage>;
   /** Called between two steps, and, with `isAll`, when all is written. */
   send(whileLoading: WhileLoading, isAll?: boolean): Promise<void>;
@@ -20,6 +22,7 @@ export interface ExportTarget {
 
 export class TemporaryTarget implements ExportTarget {
   readonly takesRoom = true;
+  readonly takesItsTime = false;
   readonly #files: ImageFiles;
   readonly #name: string;
 
@@ -44,6 +47,7 @@ const MOST_WAITING_BYTES = 2 * 1024 * 1024;
 
 export class PageTarget implements ExportTarget {
   readonly takesRoom = false;
+  readonly takesItsTime = true;
   readonly #file = new PouredStorage();
   readonly #sender: PieceSender;
 

@@ -135,9 +135,12 @@ export class OpfsDisk implements RemoteDisk {
 
   /**
    * Makes an export as `exportImage` does, and writes it into a file as it is made, or into another stream: little of it is in memory at any
-   * time, and the site needs no room for it. Two kinds are made as a whole first, and streamed then, with one progress over both: an export
-   * that has snapshots in it, and one for a stream, which takes bytes in their order only. For these the site needs room for a second copy of
-   * the disk, of which nothing is left behind.
+   * time. A file needs no room of the site but for what is written to the disk meanwhile; what waits for an export, such as the delete of a
+   * snapshot, waits until the file is written.
+   *
+   * Three kinds are made as a temporary file first, of which nothing is left behind, and are written then, with one progress over both: an export
+   * that has snapshots in it; one for a stream, which takes bytes in their order only; and one of a disk whose writes must wait. The site needs
+   * room for these as for `exportImage`.
    *
    * Where it fails or is ended, also by `close()`, the target is aborted: a file is as it was then.
    * @throws Qcow2Error as `exportImage` and `saveBlob`.

@@ -18,7 +18,9 @@ const BESIDE = [
   'bases',
   'fetchBases',
 ] as const satisfies readonly RequestKind[];
-export const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set(BESIDE);
+
+/** A save comes back for its turn in the queue at once, and does beside it only what has nothing to do with the disk. */
+export const BESIDE_THE_QUEUE: ReadonlySet<RequestKind> = new Set<RequestKind>([...BESIDE, 'save']);
 
 /** What uses the disk, and no snapshot of it. */
 const OF_THE_DISK = ['read', 'write', 'writeZeroes', 'discard', 'flush', 'stats', ...BESIDE] as const;

@@ -18,7 +18,7 @@ export type WritePiece = (piece: Piece) => Promise<void>;
 /** The page's end. Takes pieces until the port is closed. */
 export function takePieces(port: MessagePort, write: WritePiece): void {
   port.addEventListener('message', ({ data }: MessageEvent<Piece>) => {
-    void write(data).then(
+    write(data).then(
       () => port.postMessage(null),
       (error: unknown) => port.postMessage(toWireError(error)),
     );

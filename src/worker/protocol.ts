@@ -16,6 +16,8 @@
  * seconds, while those that come after them are answered. Among themselves they keep their order. So does `fetchBases`, which may take
  * minutes. A `read`, or what writes, that is cancelled waits for no server any more.
  *
+ * A `save` is made in its turn; where it has to be sent afterwards, that holds nothing back.
+ *
  * Bytes travel in arrays that own all of their buffer; the buffer is transferred, in both directions.
  */
 import type { BitmapUsage } from '../operations/bitmaps/bitmaps.js';
@@ -37,7 +39,7 @@ import type { BootProfile } from '../network/boot-profile.js';
 import type { BaseStatus } from '../network/network-base.js';
 import type { StoredBase } from '../network/stored-bases.js';
 import type { Progress } from '../util/progress.js';
-import type { ExportContent } from './export-content.js';
+import type { ExportContent, SavedContent } from './export-content.js';
 import type { AllowedBase } from './network-bases.js';
 import type { DiskInfo, DiskStats } from './remote-disk.js';
 
@@ -151,10 +153,10 @@ export interface ExportRequest {
   readonly content: ExportContent;
 }
 
-/** Makes an export, and sends it to the page piece by piece (`piece-pipe.ts`). */
+/** Makes an export, and sends it to the page piece by piece (`piece-pipe.ts`). What is sent when it is made holds nothing back. */
 export interface SaveRequest {
   readonly kind: 'save';
-  readonly content: ExportContent;
+  readonly content: SavedContent;
   /** Whether the page can only write the pieces in the order of the file. */
   readonly inOrder: boolean;
   readonly port: MessagePort;

@@ -106,7 +106,7 @@ export class RequestHandlers {
     flush: () => this.#disk().flush().then(nothing),
     stats: () => this.#disk().stats(),
     export: (request, call) => this.#disk().exports.export(request, call.turns()),
-    save: (request, call) => this.#disk().exports.save(request, call.turns()),
+    save: (request, call) => this.#disk().saves.save(request, call, this.#queue),
     listSnapshots: () => this.#disk().snapshots.list(),
     createSnapshot: ({ snapshot }) => this.#disk().snapshots.create(snapshot),
     gotoSnapshot: ({ id: snapshot }) => this.#disk().snapshots.goto(snapshot),

@@ -16,7 +16,24 @@ export type SaveTarget = FileSystemFileHandle | WritableStream<Uint8Array>;
  * @throws Qcow2Error as `openSaveTarget`, and `NO_SPACE`, `IO`, `ABORTED`.
  */
 export async function saveBlob(blob: Blob, target: SaveTarget, options: JobOptions = {}): Promise<void> {
-  await writeBlob(blob, await openSaveTarget(target), options);
+  const { onProgress, signal } = options;
+  const stream = await openSaveTarget(target);
+  let done = 0;
+  const counted = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, controller) {
+      controller.enqueue(piece);
+      done += piece.length;
+      onProgress?.({ done, total: blob.size, what: 'saving' });
+    },
+  });
+  try {
+    await piecesOf(blob)
+      .pipeThrough(counted)
+      .pipeTo(stream, signal === undefined ? {} : { signal });
+  } catch (error) {
+    if (signal?.aborted) throw new Qcow2Error('ABORTED', 'saving was ended by its AbortSignal', { cause: error });
+    throw fromBrowserError(error, 'saving');
+  }
 }
 
 /** @throws Qcow2Error `BAD_ARGUMENT` for a stream in use, `UNSUPPORTED` for a file that pages can't write in this browser, `IN_USE`, `IO`. */
@@ -32,30 +49,6 @@ export async function openSaveTarget(target: SaveTarget): Promise<WritableStream
     return await target.createWritable();
   } catch (error) {
     throw fromBrowserError(error, `opening ${target.name}`);
-  }
-}
-
-/** The same for a target that is open. */
-export async function writeBlob(
-  blob: Blob,
-  target: WritableStream<Uint8Array>,
-  { onProgress, signal }: { readonly onProgress?: JobOptions['onProgress']; readonly signal?: JobOptions['signal'] },
-): Promise<void> {
-  let done = 0;
-  const counted = new TransformStream<Uint8Array, Uint8Array>({
-    transform(piece, controller) {
-      controller.enqueue(piece);
-      done += piece.length;
-      onProgress?.({ done, total: blob.size, what: 'saving' });
-    },
-  });
-  try {
-    await piecesOf(blob)
-      .pipeThrough(counted)
-      .pipeTo(target, signal === undefined ? {} : { signal });
-  } catch (error) {
-    if (signal?.aborted) throw new Qcow2Error('ABORTED', 'saving was ended by its AbortSignal', { cause: error });
-    throw fromBrowserError(error, 'saving');
   }
 }
 

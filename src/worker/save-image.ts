@@ -9,9 +9,12 @@ import { fromBrowserError } from '../storage/opfs.js';
 import type { Piece } from '../storage/poured.js';
 import { assert } from '../util/assert.js';
 import type { CallOptions, WorkerClient } from './client.js';
-import type { ExportContent } from './export-content.js';
+import type { SavedContent } from './export-content.js';
 import { savingEnded, takePieces } from './piece-pipe.js';
 import { openSaveTarget, type SaveTarget } from './save-blob.js';
+
+/** A target that does not answer is not waited for any longer when saving is given up. */
+const ABORT_MILLISECONDS = 1000;
 
 /**
  * Saves what is asked for, and closes the target. Whatever it fails with, the target is aborted: a file is as it was then.
@@ -20,7 +23,7 @@ import { openSaveTarget, type SaveTarget } from './save-blob.js';
 export async function saveImage(
   client: WorkerClient,
   target: SaveTarget,
-  content: ExportContent,
+  content: SavedContent,
   options: Pick<CallOptions, 'onProgress' | 'signal'>,
 ): Promise<void> {
   // Opened before the long part: whether it can be written is known at once.
@@ -35,7 +38,8 @@ export async function saveImage(
     await writer.end(size);
   } catch (error) {
     await writer.abort(error);
-    throw error;
+    // The worker has heard of it, and says it again in its words.
+    throw writer.failure ?? error;
   } finally {
     here.close();
   }
@@ -44,39 +48,53 @@ export async function saveImage(
 class PieceWriter {
   /** Whether it is written at any place. */
   readonly isFile: boolean;
+  /** What the target failed with. */
+  failure: Qcow2Error | null = null;
   readonly #writer: WritableStreamDefaultWriter<unknown>;
   #end = 0;
 
   constructor(stream: WritableStream<never>, isFile: boolean) {
     this.isFile = isFile;
-    this.#writer = stream.getWriter();
+    this.#writer = writerOf(stream);
   }
 
-  write({ offset, bytes }: Piece): Promise<void> {
+  async write({ offset, bytes }: Piece): Promise<void> {
     assert(this.isFile || offset === this.#end, `a stream is at ${this.#end}, and a piece for ${offset} has come`);
     this.#end = Math.max(this.#end, offset + bytes.length);
-    return this.#attempt(() =>
-      this.#writer.write(this.isFile ? { type: 'write', position: offset, data: bytes } : bytes),
-    );
+    const chunk = this.isFile ? { type: 'write', position: offset, data: bytes } : bytes;
+    await this.#attempt(() => this.#writer.write(chunk));
   }
 
   /** @param size of the whole file. Bytes. */
-  end(size: number): Promise<void> {
-    return this.#attempt(async () => {
+  async end(size: number): Promise<void> {
+    await this.#attempt(async () => {
       if (this.isFile && size > this.#end) await this.#writer.write({ type: 'truncate', size });
       await this.#writer.close();
     });
+    this.#writer.releaseLock();
   }
 
   async abort(reason: unknown): Promise<void> {
-    await this.#writer.abort(reason).catch(() => undefined);
+    const aborted = this.#writer.abort(reason).catch(() => undefined);
+    await Promise.race([aborted, new Promise((resolve) => setTimeout(resolve, ABORT_MILLISECONDS))]);
+    this.#writer.releaseLock();
   }
 
   async #attempt(act: () => Promise<void>): Promise<void> {
     try {
       await act();
     } catch (error) {
-      throw error instanceof Qcow2Error ? error : fromBrowserError(error, 'saving');
+      this.failure = fromBrowserError(error, 'saving');
+      throw this.failure;
     }
+  }
+}
+
+/** Two who ask for it at once both find it free; the second is refused here. */
+function writerOf(stream: WritableStream<never>): WritableStreamDefaultWriter<unknown> {
+  try {
+    return stream.getWriter();
+  } catch (cause) {
+    throw new Qcow2Error('BAD_ARGUMENT', 'the stream to save to has a writer already', { cause });
   }
 }
