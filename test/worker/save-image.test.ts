@@ -85,6 +85,17 @@ function gate() {
   return { open, reached, pass };
 }
 
+/** Saves the disk, with the file standing still at its first piece until `use` is done. */
+async function saveWhile(disk: OpfsDisk, file: PickedFile, use: () => Promise<void>): Promise<void> {
+  const slow = gate();
+  file.onWrite = slow.pass;
+  const saved = disk.saveTo(file.handle);
+  await slow.reached;
+  await use();
+  slow.open();
+  await saved;
+}
+
 /** The files beside the disk's own. */
 const temporaries = (): string[] => [...folder.files.keys()].filter((name) => name !== 'disk.qcow2');
 
@@ -157,15 +168,11 @@ describe('an export that is saved in a file', () => {
   it('is of the moment it was asked for, and the disk is used while the file takes its time', async () => {
     const disk = await fullDisk();
     const file = new PickedFile();
-    const slow = gate();
-    file.onWrite = slow.pass;
-    const saved = disk.saveTo(file.handle);
-    await slow.reached;
-    await disk.write(0, new Uint8Array(SIZE).fill(9));
-    await disk.flush();
-    expect((await disk.read(MIB, 1))[0]).toBe(9);
-    slow.open();
-    await saved;
+    await saveWhile(disk, file, async () => {
+      await disk.write(0, new Uint8Array(SIZE).fill(9));
+      await disk.flush();
+      expect((await disk.read(MIB, 1))[0]).toBe(9);
+    });
     expectSameBytes(readWhole(openImage(new MemoryStorage(file.content!))), CONTENT);
     await disk.close();
     expectSound(folder.content('disk.qcow2'));
@@ -175,14 +182,10 @@ describe('an export that is saved in a file', () => {
   it('holds no write back where the disk can have no snapshot: it is made as a whole first', async () => {
     const disk = await fullDisk({ refcountBits: 1 });
     const file = new PickedFile();
-    const slow = gate();
-    file.onWrite = slow.pass;
-    const saved = disk.saveTo(file.handle);
-    await slow.reached;
-    await disk.write(0, new Uint8Array(SIZE).fill(9));
-    await disk.flush();
-    slow.open();
-    await saved;
+    await saveWhile(disk, file, async () => {
+      await disk.write(0, new Uint8Array(SIZE).fill(9));
+      await disk.flush();
+    });
     expectSameBytes(readWhole(openImage(new MemoryStorage(file.content!))), CONTENT);
     expect(temporaries()).toEqual([]);
   });
