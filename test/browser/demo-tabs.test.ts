@@ -21,7 +21,7 @@ import {
   type FolderServer,
   type TestBrowser,
 } from './harness.js';
-import { forgetBases, forgetFile } from './stored-files.js';
+import { forgetBases, forgetFile, storedFiles } from './stored-files.js';
 
 const MIB = 1 << 20;
 
@@ -62,20 +62,10 @@ function storedRows(page: Page): Promise<string[]> {
   });
 }
 
-/** The file of the stored disk, which must not be open, as `qemu-img check` sees it. */
+/** The stored disk, as `qemu-img check` sees it. */
 async function checkStoredDisk(): Promise<{ errors: number }> {
-  const page = await browser.open(`${server.url}/favicon.svg`);
-  const text = await page.evaluate(async () => {
-    const root = await navigator.storage.getDirectory();
-    const file = await (await (await root.getDirectoryHandle('qcow2-wasm-demo')).getFileHandle('disk.qcow2')).getFile();
-    const bytes = new Uint8Array(await file.arrayBuffer());
-    let binary = '';
-    for (let at = 0; at < bytes.length; at += 0x8000) binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-    return btoa(binary);
-  });
-  await page.close();
   const path = join(folder, 'stored.qcow2');
-  await writeFile(path, Buffer.from(text, 'base64'));
+  await writeFile(path, (await storedFiles(browser, server.url)).get('disk.qcow2')!);
   return checkOverlay(path);
 }
 

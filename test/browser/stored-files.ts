@@ -52,7 +52,7 @@ export function forgetFile(browser: TestBrowser, origin: string, file: string): 
   return besideDemo(browser, origin, (page) => remove(page, DEMO_FOLDER, file));
 }
 
-/** The demo's files by name, with their bytes in base 64. */
+/** The demo's files by name. Nobody may have one open; the worker of a page that was just closed may for a moment yet. */
 export async function storedFiles(browser: TestBrowser, origin: string): Promise<Map<string, Buffer>> {
   const found = await besideDemo(browser, origin, (page) =>
     page.evaluate(async (name) => {
@@ -62,7 +62,8 @@ export async function storedFiles(browser: TestBrowser, origin: string): Promise
       const entries = (stored as unknown as { values(): AsyncIterable<FileSystemFileHandle> }).values();
       const files: [name: string, base64: string][] = [];
       for await (const handle of entries) {
-        const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
+        const read = async (): Promise<Uint8Array> => new Uint8Array(await (await handle.getFile()).arrayBuffer());
+        const bytes = await navigator.locks.request(`qcow2-wasm:${name}/${handle.name}`, read);
         let binary = '';
         for (let at = 0; at < bytes.length; at += 0x8000)
           binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
