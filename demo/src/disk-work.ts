@@ -1,15 +1,12 @@
 /**
- * What is done with the disk as a whole, each in its turn: another one in its place, its protection, a copy of it. What is done with the
+ * What is done with the disk as a whole, each in its turn: another one in its place, another name, its protection. What is done with the
  * disk that is there is done with the one that was there when it was asked for, whatever it is called by then, or else refused with `IN_USE`.
  */
-import { Qcow2Error, type OpfsDisk, type SaveTarget } from 'qcow2-wasm/opfs';
-import { exportNext } from './backup-series.js';
+import { Qcow2Error } from 'qcow2-wasm/opfs';
 import { diskOfAddress, lastUsed } from './disk-choice.js';
 import type { Opening } from './disk-for-tab.js';
-import { exportOptions, type DiskExport } from './disk-export.js';
 import { missingDisk, type Ledger } from './disk-ledger.js';
 import { FIRST_DISK, fileNameOf, isSameName } from './disk-names.js';
-import { duplicateClosedDisk, jobOptions, keepCopy, type CopyOptions, type StoreFile } from './disk-copies.js';
 import { clearUnusedBases, deleteDisk, diskNames, listDisks, makeDisk, renameDisk, requireFree } from './disk-shelf.js';
 import type { DiskTurns } from './disk-turns.js';
 import { oneAtTheDoor } from './door.js';
@@ -24,11 +21,6 @@ export interface WorkContext {
   readonly view: SessionView;
   /** The disks that were here before this visit. */
   readonly seenBefore: Ledger;
-}
-
-export interface IncrementDownload extends CopyOptions {
-  /** Resolves when it is where it is to be. */
-  readonly deliver: (increment: Blob) => Promise<void>;
 }
 
 export class DiskWork {
@@ -115,32 +107,6 @@ export class DiskWork {
     });
   }
 
-  /**
-   * A copy of a disk under a new name, with all that is in it. Of the one that runs the guest stands still while its file is copied, and
-   * goes on while the copy is put in its place.
-   */
-  async duplicate(name: string, newName: string, options: CopyOptions = {}): Promise<void> {
-    if (name !== this.life.diskName || this.life.disk === null) return duplicateClosedDisk(name, newName, options);
-    const inItsTurn = this.turns.bind();
-    const { onProgress, signal } = options;
-    await requireFree(newName);
-    // An image on its way in goes first. The copy is stored in the same turn, because the next export takes away the file of this one.
-    const bring = (store: StoreFile): Promise<void> =>
-      inItsTurn(async () => {
-        const file = await this.#fileOfDisk({ signal, onProgress: (part) => onProgress?.(part / 2) });
-        await store(file, { signal, onProgress: (part) => onProgress?.((1 + part) / 2) });
-      });
-    await keepCopy(newName, bring, signal);
-  }
-
-  async #fileOfDisk(options: CopyOptions): Promise<Blob> {
-    const { machine, disk } = this.life.running();
-    return machine.whileStopped(async () => {
-      await machine.attachment.flush();
-      return disk.exportFile(jobOptions(options));
-    });
-  }
-
   /** Rejects with `IN_USE` for a disk that is open, here or in another tab. */
   delete(name: string): Promise<void> {
     if (name !== this.life.diskName) return deleteDisk(name);
@@ -186,35 +152,6 @@ export class DiskWork {
     };
     await machine.whileStopped(() => this.life.exchangeDisk(disk, renameClosed));
     if (failure !== null) throw failure;
-  }
-
-  /** The disk as a qcow2, as it is now. The guest runs on. */
-  export(options: DiskExport = {}): Promise<Blob> {
-    return this.turns.ofThis(async () => (await this.#flushed()).exportImage(exportOptions(options)));
-  }
-
-  /** The same, into `target`. One that is a file is as it was if it fails. */
-  save(target: SaveTarget, options: DiskExport = {}): Promise<void> {
-    return this.turns.ofThis(async () => (await this.#flushed()).saveTo(target, exportOptions(options)));
-  }
-
-  /** The next of a series of backups. The guest stands still while it is put together, and goes on while it is delivered. */
-  async continueBackups(fileName: string, { deliver, ...options }: IncrementDownload): Promise<void> {
-    const increment = await this.turns.ofThis(() => {
-      const { machine, disk } = this.life.running();
-      return machine.whileStopped(async () => {
-        await machine.attachment.flush();
-        return exportNext(disk, this.life.diskName, jobOptions(options));
-      });
-    });
-    await deliver(increment.blob);
-    await increment.arrived(fileName);
-  }
-
-  async #flushed(): Promise<OpfsDisk> {
-    const { machine, disk } = this.life.running();
-    await machine.attachment.flush();
-    return disk;
   }
 
   /**

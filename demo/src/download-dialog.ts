@@ -3,8 +3,9 @@
  * backups. It goes into a file of the visitor's choice where the browser lets pages write one, else it is offered as a download. The guest
  * runs on either way.
  */
-import { isQcow2Error, Qcow2Error, saveBlob } from 'qcow2-wasm/opfs';
+import { isQcow2Error, Qcow2Error, saveBlob, type JobOptions } from 'qcow2-wasm/opfs';
 import type { BackupSeries } from './backup-series.js';
+import { jobOptions } from './disk-copies.js';
 import type { DiskExport } from './disk-export.js';
 import type { JobStrip } from './job-strip.js';
 import { messageOf, showNotice } from './notice.js';
@@ -116,7 +117,8 @@ async function download(session: Session, strip: JobStrip, dialog: HTMLDialogEle
       throw new Qcow2Error('IN_USE', `“${name}” is not open here any more: another disk has been started meanwhile`);
     }
     if (isIncrement) {
-      const deliver = (blob: Blob): Promise<void> => deliverTo(target, blob, fileName);
+      const deliver = (blob: Blob): Promise<void> =>
+        deliverTo(target, blob, { fileName, ...jobOptions({ signal: job.signal }) });
       return session.downloadIncrement(fileName, { ...job, deliver });
     }
     const save = async (): Promise<void> => {
@@ -138,8 +140,12 @@ async function chosenFile(picker: SaveFilePicker, suggestedName: string): Promis
 }
 
 /** Resolves when the file has it, or the browser has been offered it. */
-async function deliverTo(target: PickedFile | undefined, blob: Blob, fileName: string): Promise<void> {
-  if (target) await saveIn(target, () => saveBlob(blob, target));
+async function deliverTo(
+  target: PickedFile | undefined,
+  blob: Blob,
+  { fileName, ...options }: { readonly fileName: string } & JobOptions,
+): Promise<void> {
+  if (target) await saveIn(target, () => saveBlob(blob, target, options));
   else offer(blob, fileName);
 }
 

@@ -5,6 +5,7 @@
  *   guest-life.ts       disk and machine, from the opening of one to the end of the other
  *   disk-turns.ts       what is asked of one disk is done to no other
  *   disk-work.ts        what is done with the disk as a whole
+ *   copy-work.ts        copies of it
  *   disk-shelf.ts       the disks that no machine has
  *   disk-copies.ts      what makes a disk out of another one, or of an image from elsewhere
  *   snapshot-work.ts    what is done with snapshots
@@ -13,6 +14,7 @@
 import type { BaseStatus, BootProfile, DiskInfo, ImageSource, JobOptions, SaveTarget } from 'qcow2-wasm/opfs';
 import type { MachineSnapshot } from 'qcow2-wasm/v86';
 import type { CheckpointSeconds } from './checkpoint-choice.js';
+import { CopyWork, type IncrementDownload } from './copy-work.js';
 import { backupSeries, beginSeries, nextFileName, storeMarks, type BackupSeries } from './backup-series.js';
 import { plainDisk, type DemoDisk } from './disk-controls.js';
 import { takeInImage, type CopyOptions, type Intake } from './disk-copies.js';
@@ -22,7 +24,7 @@ import { letGoOfDisk, type Opening } from './disk-for-tab.js';
 import { listDisks, makeDisk, type ListedDisk } from './disk-shelf.js';
 import { DiskTurns } from './disk-turns.js';
 import type { DiskExport } from './disk-export.js';
-import { DiskWork, type IncrementDownload } from './disk-work.js';
+import { DiskWork } from './disk-work.js';
 import { showCounters, type DemoStats } from './drive-label.js';
 import { GuestLife } from './guest-life.js';
 import type { SnapshotRef } from './guest-snapshots.js';
@@ -46,6 +48,7 @@ export class Session {
   readonly #view: SessionView;
   readonly #life: GuestLife;
   readonly #disks: DiskWork;
+  readonly #copies: CopyWork;
   readonly #snapshots: SnapshotWork;
 
   constructor(view: SessionView, { flushTimers = true, seenBefore }: SessionOptions) {
@@ -67,6 +70,7 @@ export class Session {
     });
     const diskTurns = new DiskTurns(turns, this.#life);
     this.#disks = new DiskWork(this.#life, diskTurns, { view, seenBefore });
+    this.#copies = new CopyWork(this.#life, diskTurns);
     this.#snapshots = new SnapshotWork(this.#life, diskTurns, view);
     document.addEventListener('visibilitychange', () => this.#storeMarks());
     setInterval(() => void this.#refresh(), REFRESH_MILLISECONDS);
@@ -92,13 +96,13 @@ export class Session {
     await this.#life.running().machine.attachment.flush();
   }
 
-  /** See `DiskWork` for this and what follows. */
+  /** See `CopyWork` for this and what follows. */
   exportDisk(options?: DiskExport): Promise<Blob> {
-    return this.#disks.export(options);
+    return this.#copies.export(options);
   }
 
   saveDisk(target: SaveTarget, options: DiskExport): Promise<void> {
-    return this.#disks.save(target, options);
+    return this.#copies.save(target, options);
   }
 
   /** Whether the disk that is open is one that nobody keeps. */
@@ -120,7 +124,7 @@ export class Session {
   }
 
   downloadIncrement(fileName: string, options: IncrementDownload): Promise<void> {
-    return this.#disks.continueBackups(fileName, options);
+    return this.#copies.continueBackups(fileName, options);
   }
 
   #storeMarks(): void {
@@ -141,6 +145,7 @@ export class Session {
     return disks.map((disk) => plainDisk(disk, isHere(disk)));
   }
 
+  /** See `DiskWork` for this and what follows. */
   startDisk(name: string, passphrase?: string): Promise<void> {
     return this.#disks.startDisk(name, passphrase);
   }
@@ -151,7 +156,7 @@ export class Session {
   }
 
   async duplicateDisk(name: string, newName: string, options?: CopyOptions): Promise<void> {
-    await this.#disks.duplicate(name, requireName(newName), options);
+    await this.#copies.duplicate(name, requireName(newName), options);
   }
 
   async renameDisk(name: string, newName: string): Promise<void> {
